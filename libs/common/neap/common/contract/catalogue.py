@@ -1,0 +1,234 @@
+"""Every subject, stream, bucket and endpoint of neap. Nothing else may name one.
+
+From this page are generated: streams and buckets, NATS permissions per service, docs/subjects.md, JSON Schema.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from neap.common.contract.channel import (
+    LEDGER_LIMIT,
+    WEEK,
+    Channel,
+    Delivery,
+    Endpoint,
+    Events,
+    Latest,
+    Ledger,
+    State,
+    Stream,
+    Work,
+)
+from neap.common.model.advice import Applied, Headroom, NodeAdvice
+from neap.common.model.day import DayReport
+from neap.common.model.device import DeviceState
+from neap.common.model.lifecycle import Eviction, LifecycleEvent
+from neap.common.model.placement import LedgerEntry
+from neap.common.model.topology import NodeTopology
+from neap.common.model.trail import TrailEntry
+from neap.common.model.usage import NodeUsage, Pressure
+from neap.common.units import DAY as ONE_DAY
+from neap.common.units import GIB, HOUR, MIB, MINUTE
+
+ROOT: Final = "neap.v1"
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+WORKLOADS_STREAM: Final = Stream(
+    "NEAP_WORKLOADS", (f"{ROOT}.workload.>",), Delivery.EVENTS, max_age=WEEK, max_bytes=4 * GIB
+)
+PRESSURE_STREAM: Final = Stream(
+    "NEAP_PRESSURE", (f"{ROOT}.node.*.pressure",), Delivery.EVENTS, max_age=ONE_DAY, max_bytes=256 * MIB
+)
+TRAIL_STREAM: Final = Stream(
+    "NEAP_TRAIL", (f"{ROOT}.trail.>",), Delivery.EVENTS, max_age=WEEK, max_bytes=4 * GIB, max_per_subject=10_000
+)
+LEDGER_STREAM: Final = Stream(
+    "NEAP_LEDGER",
+    (f"{ROOT}.ledger.*",),
+    Delivery.LEDGER,
+    max_age=0.0,
+    max_bytes=4 * GIB,
+    max_per_subject=LEDGER_LIMIT,
+    dedupe_window=HOUR,
+)
+EVICTIONS_STREAM: Final = Stream(
+    "NEAP_EVICTIONS", (f"{ROOT}.work.eviction.*",), Delivery.WORK, max_age=HOUR, max_bytes=64 * MIB
+)
+
+# -- LATEST ----------------------------------------------------------------------------------------------------------
+
+NODE_USAGE: Final[Latest[NodeUsage]] = Latest(
+    f"{ROOT}.node.{{node}}.usage",
+    NodeUsage,
+    says=("reporter",),
+    hears=("advisor", "evictor", "scheduler", "planner", "console"),
+    doc="What a node uses right now, once per report period.",
+)
+NODE_APPLIED: Final[Latest[Applied]] = Latest(
+    f"{ROOT}.node.{{node}}.applied",
+    Applied,
+    says=("enforcer",),
+    hears=("advisor", "console"),
+    doc="Which knobs were written for which advice.",
+)
+
+# -- STATE -----------------------------------------------------------------------------------------------------------
+
+TOPOLOGY: Final[State[NodeTopology]] = State(
+    "{node}",
+    NodeTopology,
+    says=("reporter",),
+    hears=("advisor", "scheduler", "gpushare", "console"),
+    doc="What a machine is.",
+    bucket="neap-topology",
+)
+ADVICE: Final[State[NodeAdvice]] = State(
+    "{node}",
+    NodeAdvice,
+    says=("advisor",),
+    hears=("enforcer", "evictor", "console"),
+    doc="What a node should do next; expires.",
+    bucket="neap-advice",
+)
+HEADROOM: Final[State[Headroom]] = State(
+    "{node}",
+    Headroom,
+    says=("advisor",),
+    hears=("scheduler", "evictor", "console"),
+    doc="What a node can lend, with the arithmetic.",
+    bucket="neap-headroom",
+)
+DEVICES: Final[State[DeviceState]] = State(
+    "{node}",
+    DeviceState,
+    says=("gpushare",),
+    hears=("scheduler", "enforcer", "console"),
+    doc="GPU shares given and left, per card.",
+    bucket="neap-devices",
+)
+POLICY: Final[State[dict[str, Any]]] = State(
+    "{service}.{node}",
+    dict[str, Any],
+    says=("console", "gateway"),
+    hears=("advisor", "enforcer", "evictor", "scheduler", "gpushare", "reporter", "planner"),
+    doc="Live-tunable settings of one service on one node (node 'all': everywhere).",
+    bucket="neap-policy",
+)
+
+DAY_REPORT: Final[State[DayReport]] = State(
+    "{cluster}",
+    DayReport,
+    says=("virtual",),
+    hears=("console",),
+    doc="What a replayed day on virtual nodes came to so far (simulated).",
+    bucket="neap-day",
+)
+
+# -- EVENTS ----------------------------------------------------------------------------------------------------------
+
+WORKLOAD: Final[Events[LifecycleEvent]] = Events(
+    f"{ROOT}.workload.{{namespace}}.{{name}}",
+    LifecycleEvent,
+    says=("gateway", "console", "virtual", "scheduler"),
+    hears=("scheduler", "gateway", "evictor", "planner", "console", "virtual"),
+    doc="Submitted, started, ended.",
+    stream=WORKLOADS_STREAM,
+)
+PRESSURE: Final[Events[Pressure]] = Events(
+    f"{ROOT}.node.{{node}}.pressure",
+    Pressure,
+    says=("reporter",),
+    hears=("evictor", "planner", "console"),
+    doc="A resource of a node crossed a threshold, or came back.",
+    stream=PRESSURE_STREAM,
+)
+TRAIL: Final[Events[TrailEntry]] = Events(
+    f"{ROOT}.trail.{{namespace}}.{{name}}",
+    TrailEntry,
+    says=(
+        "reporter",
+        "advisor",
+        "enforcer",
+        "evictor",
+        "gpushare",
+        "scheduler",
+        "planner",
+        "gateway",
+        "virtual",
+        "console",
+    ),
+    hears=("console",),
+    doc="What was done about an object, when, why, with which numbers, by whom.",
+    stream=TRAIL_STREAM,
+)
+
+# -- LEDGER, WORK ----------------------------------------------------------------------------------------------------
+
+PLACEMENTS: Final[Ledger[LedgerEntry]] = Ledger(
+    f"{ROOT}.ledger.{{node}}",
+    LedgerEntry,
+    says=("scheduler",),
+    hears=("scheduler", "advisor", "gpushare", "gateway", "evictor", "virtual", "console"),
+    doc="Who owns what on a node; the truth, and the only lock.",
+    stream=LEDGER_STREAM,
+)
+EVICTIONS: Final[Work[Eviction]] = Work(
+    f"{ROOT}.work.eviction.{{node}}",
+    Eviction,
+    says=("evictor",),
+    hears=("gateway", "virtual"),
+    doc="End this guest's run.",
+    stream=EVICTIONS_STREAM,
+)
+
+# -- endpoints -------------------------------------------------------------------------------------------------------
+
+
+class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Why is this workload where it is, or nowhere?"""
+
+    namespace: str
+    name: str
+
+
+class NodeClassVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Nodes rejected for one and the same reason."""
+
+    plugin: str
+    reason: str
+    nodes: int
+    example: str
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler's answer."""
+
+    found: bool
+    state: str  # "queued", "placed", "unknown"
+    node: str = ""
+    reason: str = ""
+    rejected: tuple[NodeClassVerdict, ...] = ()
+    wakes_on: tuple[str, ...] = ()
+
+
+EXPLAIN: Final[Endpoint[ExplainRequest, Explanation]] = Endpoint(
+    f"{ROOT}.scheduler.explain",
+    ExplainRequest,
+    Explanation,
+    serves="scheduler",
+    asks=("console", "gateway"),
+    doc="Why a workload is where it is, or nowhere.",
+)
+
+CHANNELS: Final[tuple[Channel[Any], ...]] = (
+    NODE_USAGE, NODE_APPLIED, TOPOLOGY, ADVICE, HEADROOM, DEVICES, POLICY, DAY_REPORT, WORKLOAD, PRESSURE, TRAIL, PLACEMENTS, EVICTIONS,
+)  # fmt: skip
+STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM)
+ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN,)
+SERVICES: Final = (
+    "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler", "planner", "gateway", "console", "virtual",
+)  # fmt: skip
+RETRY_WINDOW: Final = 2 * MINUTE  # a publisher retries an unacknowledged message this long, under one id

@@ -1,0 +1,95 @@
+"""What a node should do next, and what it can lend. Advice expires, and expiry is safe."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Knobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Kernel settings of one cgroup; None leaves the knob as it is."""
+
+    cpus: str | None = None  # cpuset.cpus
+    mems: str | None = None  # cpuset.mems
+    cpu_weight: int | None = None  # 1..10000
+    cpu_max: float | None = None  # cores; inf lifts the quota
+    cpu_idle: bool | None = None
+    memory_high: int | None = None  # bytes; -1 lifts it
+    memory_max: int | None = None  # bytes; -1 lifts it
+    oom_score_adj: int | None = None  # -1000..1000, of the cgroup's processes
+
+
+class CgroupAdvice(msgspec.Struct, frozen=True, kw_only=True):
+    """Knobs for one cgroup below kubepods; everything inside inherits them, also what starts later.
+
+    `target` is "pod/<uid>" or "class/<guaranteed|burstable|besteffort>"; only the enforcer turns it into a path.
+    """
+
+    target: str
+    pool: str
+    knobs: Knobs
+
+
+class PoolAdvice(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool of CPUs: `cpus` may be empty only for a pool nobody is in."""
+
+    name: str
+    cpus: str
+    requirement: float  # cores its members are estimated to need
+    reason: str  # the arithmetic
+
+
+class NodeAdvice(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole advice for one node; replaces the one before. Valid until `expires` (clock port)."""
+
+    at: float
+    source: str
+    node: str
+    seq: int
+    expires: float
+    pools: tuple[PoolAdvice, ...]
+    cgroups: tuple[CgroupAdvice, ...]
+    stale: str = ""  # why this is the conservative default, if it is
+
+
+class Headroom(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node can lend now; `arithmetic` maps resource kind to the printed sum."""
+
+    at: float
+    source: str
+    node: str
+    offer: dict[str, int]
+    arithmetic: dict[str, str]
+    stale: str = ""
+
+
+class WriteStatus(StrEnum):
+    """What became of one knob."""
+
+    WRITTEN = "written"
+    UNSUPPORTED = "unsupported"
+    REFUSED = "refused"
+    VANISHED = "vanished"
+
+
+class KnobWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """One write to the host, or the reason it was not done."""
+
+    cgroup: str
+    knob: str
+    before: str
+    after: str
+    status: WriteStatus
+    why: str = ""
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What the enforcer made true of one advice; no writes when nothing changed."""
+
+    at: float
+    source: str
+    node: str
+    advice_seq: int
+    writes: tuple[KnobWrite, ...]
+    restored: bool = False  # the node is back to what kubelet would run

@@ -1,0 +1,46 @@
+"""What somebody wants to run: a pod's worth of containers with a QoS class."""
+
+from __future__ import annotations
+
+import msgspec
+from neap.common.model.qos import QosClass
+from neap.common.model.resource import Resources, add
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """One container; `requests` maps resource kind to whole units (see model.resource)."""
+
+    name: str
+    requests: Resources
+    limits: Resources = {}
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """One pod. `uid` is unique for ever; `attempt` counts how often it went through the queue."""
+
+    uid: str
+    namespace: str
+    name: str
+    qos: QosClass
+    containers: tuple[Container, ...]
+    priority: int = 0
+    attempt: int = 1
+    owner: str = ""  # "Deployment/feed"; empty for a bare pod
+    pool: str = ""  # CPU pool asked for (cpuset_pool); empty: the class's own
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    node_selector: dict[str, str] = {}
+    gpu_models: tuple[str, ...] = ()  # allowed card models; empty: any
+
+    @property
+    def key(self) -> str:
+        """namespace/name, as people say it."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def requests(self) -> Resources:
+        """Sum over the containers."""
+        total: Resources = {}
+        for container in self.containers:
+            total = add(total, container.requests)
+        return total

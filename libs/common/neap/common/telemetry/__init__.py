@@ -1,0 +1,1 @@
+"""Traces, metrics and logs. Without an exporter endpoint no SDK is imported."""
