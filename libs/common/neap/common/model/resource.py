@@ -45,7 +45,10 @@ def parse_amount(kind: str, text: str | int, *, where: str = "request") -> tuple
         InputError: no quantity, negative, huge, or finer than the kind's unit (never rounded silently).
     """
     name = ALIASES.get(kind, kind)
-    quantity = parse_quantity(str(text))
+    try:
+        quantity = parse_quantity(str(text))
+    except InputError as error:
+        raise InputError(f"{where}: {kind}: {error}") from None
     if name in (CPU, RECLAIMED_CPU) and kind == name:
         quantity *= 1000
     elif name == GPU_MEMORY and str(text).strip()[-1:].isalpha():

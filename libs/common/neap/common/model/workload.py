@@ -23,6 +23,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     qos: QosClass
     containers: tuple[Container, ...]
+    init_requests: Resources = {}  # the largest init container, per kind
     priority: int = 0
     attempt: int = 1
     owner: str = ""  # "Deployment/feed"; empty for a bare pod
@@ -39,8 +40,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def requests(self) -> Resources:
-        """Sum over the containers."""
+        """Per kind the larger of the sum over the containers and the largest init container."""
         total: Resources = {}
         for container in self.containers:
             total = add(total, container.requests)
-        return total
+        return total | {kind: amount for kind, amount in self.init_requests.items() if amount > total.get(kind, 0)}

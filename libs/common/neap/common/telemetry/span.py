@@ -59,6 +59,11 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 class Tracer(Protocol):
     """Where finished spans go."""
 
+    @property
+    def enabled(self) -> bool:
+        """False when recording is pointless, so that callers need not build spans."""
+        ...
+
     def record(self, span: Span) -> None:
         """Take one span; never blocks, never raises; drops when full."""
         ...
@@ -66,6 +71,8 @@ class Tracer(Protocol):
 
 class NoTracer:
     """The tracer without an exporter: costs nothing."""
+
+    enabled = False
 
     def record(self, span: Span) -> None:
         """Forget it."""
@@ -80,7 +87,8 @@ def parse_traceparent(header: str) -> SpanContext | None:
     return SpanContext(match[1], match[2]) if match else None
 
 
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
+    """64 hex digits that depend on every part."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
@@ -90,10 +98,10 @@ def object_context(about: ObjectRef, *, cluster: str = "local") -> SpanContext:
     trace = H(cluster, kind, namespace, name, uid), root span = H(trace, "root")
     Source: requirements 2.1 (Kelemetry's object traces), without the time window.
     """
-    trace = _digest(cluster, about.kind, about.namespace, about.name, about.uid)[:32]
-    return SpanContext(trace, _digest(trace, "root")[:16])
+    trace = digest(cluster, about.kind, about.namespace, about.name, about.uid)[:32]
+    return SpanContext(trace, digest(trace, "root")[:16])
 
 
 def decision_context(trace: str, decision: str) -> SpanContext:
     """The span of one decision in a trace: the same however often it is recorded."""
-    return SpanContext(trace, _digest(trace, decision)[:16])
+    return SpanContext(trace, digest(trace, decision)[:16])

@@ -1,0 +1,174 @@
+"""Kubernetes manifests as workloads: Pods, and the pod templates of what owns them.
+
+Only the fields neap decides by are read; everything else is none of its business. Kubernetes' own rules apply:
+a missing request takes the limit, a pod's QoS class follows from requests and limits of all its containers.
+Source: Kubernetes documentation, "Configure Quality of Service for Pods", "Init Containers".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from neap.common.errors import InputError
+from neap.common.model.qos import KubeQos, QosClass, qos_class
+from neap.common.model.resource import CPU, MEMORY, Resources, parse_amount
+from neap.common.model.workload import Container, Workload
+
+REPLICATED: Final = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
+MOST_REPLICAS: Final = 10_000
+
+
+class _Metadata(msgspec.Struct, kw_only=True):
+    name: str = ""
+    namespace: str = "default"
+    uid: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Amounts(msgspec.Struct, kw_only=True):
+    requests: dict[str, str | int | float] | None = None
+    limits: dict[str, str | int | float] | None = None
+
+
+class _Container(msgspec.Struct, kw_only=True):
+    name: str
+    resources: _Amounts = msgspec.field(default_factory=_Amounts)
+
+
+class _PodSpec(msgspec.Struct, kw_only=True, rename="camel"):
+    containers: list[_Container]
+    init_containers: list[_Container] | None = None
+    node_selector: dict[str, str] | None = None
+    priority: int = 0
+
+
+class _Template(msgspec.Struct, kw_only=True):
+    spec: _PodSpec
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+class _OwnerSpec(msgspec.Struct, kw_only=True):
+    template: _Template
+    replicas: int = 1
+    parallelism: int = 1
+
+
+class _Owner(msgspec.Struct, kw_only=True):
+    metadata: _Metadata
+    spec: _OwnerSpec
+
+
+class _Pod(msgspec.Struct, kw_only=True):
+    metadata: _Metadata
+    spec: _PodSpec
+
+
+def workloads_of(documents: Iterable[Any], *, where: str, salt: str = "") -> tuple[list[Workload], list[str]]:
+    """Every pod the documents ask for, and the kinds that were passed through.
+
+    A pod without a uid gets one from its name and `salt`, so the same file submitted twice is two sets of pods.
+
+    Raises:
+        InputError: names document, object and field.
+    """
+    found: list[Workload] = []
+    passed: list[str] = []
+    for number, document in enumerate(documents, start=1):
+        place = f"{where}, document {number}"
+        if document is None:
+            continue
+        if not isinstance(document, Mapping) or not isinstance(document.get("kind"), str):
+            raise InputError(f"{place}: not a Kubernetes object (no `kind`)")
+        kind = document["kind"]
+        if kind == "List":
+            inner, others = workloads_of(document.get("items") or [], where=place, salt=salt)
+            found, passed = found + inner, passed + others
+        elif kind == "Pod":
+            pod = _convert(document, _Pod, place)
+            found.append(_workload(pod.metadata, pod.metadata.name, pod.spec, place, owner="", salt=salt))
+        elif kind in REPLICATED or kind in {"Job", "DaemonSet"}:
+            found += _replicas(kind, _convert(document, _Owner, place), place, salt)
+        else:
+            passed.append(kind)
+    return found, passed
+
+
+def _convert(document: Any, kind: Any, place: str) -> Any:
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def _replicas(kind: str, owner: _Owner, place: str, salt: str) -> list[Workload]:
+    count = owner.spec.replicas if kind in REPLICATED else owner.spec.parallelism
+    if not 0 <= count <= MOST_REPLICAS:
+        raise InputError(f"{place}: {kind} {owner.metadata.name!r} asks for {count} replicas (0 to {MOST_REPLICAS})")
+    template = owner.spec.template
+    return [
+        _workload(
+            msgspec.structs.replace(template.metadata, namespace=owner.metadata.namespace, uid=""),
+            f"{owner.metadata.name}-{index}",
+            template.spec,
+            place,
+            owner=f"{kind}/{owner.metadata.name}",
+            salt=salt,
+        )
+        for index in range(count)
+    ]
+
+
+def _workload(metadata: _Metadata, name: str, spec: _PodSpec, place: str, *, owner: str, salt: str) -> Workload:
+    if not name:
+        raise InputError(f"{place}: a pod needs metadata.name")
+    where = f"{place}: pod {metadata.namespace}/{name}"
+    containers = tuple(_container(item, where) for item in spec.containers)
+    initial = tuple(_container(item, where) for item in spec.init_containers or ())
+    largest: Resources = {}
+    for item in initial:
+        largest |= {key: max(amount, largest.get(key, 0)) for key, amount in item.requests.items()}
+    annotations = metadata.annotations or {}
+    try:
+        level = qos_class(annotations, kube_qos(containers + initial))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    digest = hashlib.sha256(f"{salt}/{metadata.namespace}/{name}".encode()).hexdigest()
+    return Workload(
+        uid=metadata.uid or f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}",
+        namespace=metadata.namespace,
+        name=name,
+        qos=level,
+        containers=containers,
+        init_requests=largest,
+        priority=spec.priority,
+        owner=owner,
+        pool=annotations.get("neap.io/cpuset-pool", "") if level is QosClass.SHARED else "",
+        labels=metadata.labels or {},
+        annotations=annotations,
+        node_selector=spec.node_selector or {},
+    )
+
+
+def _container(item: _Container, where: str) -> Container:
+    place = f"{where}, container {item.name}"
+    limits = dict(parse_amount(kind, str(text), where=place) for kind, text in (item.resources.limits or {}).items())
+    asked = dict(parse_amount(kind, str(text), where=place) for kind, text in (item.resources.requests or {}).items())
+    return Container(name=item.name, requests=limits | asked, limits=limits)
+
+
+def kube_qos(containers: Iterable[Container]) -> KubeQos:
+    """The class Kubernetes gives a pod with these containers."""
+    best_effort = guaranteed = True
+    for container in containers:
+        for kind in (CPU, MEMORY):
+            asked, limit = container.requests.get(kind, 0), container.limits.get(kind, 0)
+            best_effort &= not asked and not limit
+            guaranteed &= bool(limit) and asked == limit
+    if best_effort:
+        return KubeQos.BEST_EFFORT
+    return KubeQos.GUARANTEED if guaranteed else KubeQos.BURSTABLE

@@ -1,0 +1,132 @@
+"""What a service wants to tell the bus, in order, without making its machine wait.
+
+The newest LATEST or STATE message of a subject replaces the one still waiting, so an outage costs no memory.
+EVENTS, WORK and trail lines are kept and tried again until the bus has them. Messages of one subject are sent
+one after the other; different subjects go side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from neap.common.errors import NeapError, PortError, Unavailable
+from neap.common.runtime.machine import Append, Decide, Delete, Emit, Instruction, Publish, Put
+from neap.common.units import Seconds
+
+ABREAST: Final = 64
+FIRST_RETRY: Final[Seconds] = 0.1
+LAST_RETRY: Final[Seconds] = 2.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """The instructions one event led to; settled when all of them are."""
+
+    waiting: int = 0
+    refused: bool = False
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def finish(self, *, refused: bool = False) -> None:
+        """One instruction of this batch is over."""
+        self.waiting -= 1
+        self.refused |= refused
+        if self.waiting == 0:
+            self.settled.set()
+
+
+@dataclass(slots=True)
+class _Entry:
+    instruction: Instruction
+    batch: Batch
+    context: Any
+
+
+def lane(instruction: Instruction) -> str:
+    """Instructions of one lane keep their order."""
+    match instruction:
+        case Publish(to=to) | Emit(to=to) | Append(to=to):
+            return to.subject
+        case Put(key=key) | Delete(key=key):
+            return f"{key.channel.bucket}/{key.subject}"  # type: ignore[attr-defined]
+        case Decide(entry=entry):
+            return f"trail/{entry.about.namespace}/{entry.about.name}"
+    return ""
+
+
+def replaceable(instruction: Instruction) -> bool:
+    """Whether a newer instruction of the same lane makes this one pointless."""
+    return isinstance(instruction, Publish) or (
+        isinstance(instruction, Put) and instruction.revision is None and not instruction.answer
+    )
+
+
+class Outbox:
+    """See module docstring. `send` does one instruction; `tell` reports outcome or error to the machine."""
+
+    def __init__(
+        self,
+        send: Callable[[Instruction, Any], Awaitable[Any]],
+        tell: Callable[[Instruction, Any, NeapError | None], None],
+    ) -> None:
+        self._send, self._tell = send, tell
+        self._waiting: dict[str, list[_Entry]] = {}
+        self._wake = asyncio.Event()
+        self._busy: set[str] = set()
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return sum(len(entries) for entries in self._waiting.values()) + len(self._busy)
+
+    def add(self, instruction: Instruction, batch: Batch, context: Any) -> None:
+        """Queue one instruction."""
+        entries = self._waiting.setdefault(lane(instruction), [])
+        if entries and replaceable(instruction) and replaceable(entries[-1].instruction):
+            entries.pop().batch.finish()
+            self.dropped += 1
+        entries.append(_Entry(instruction, batch, context))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for name in [name for name in self._waiting if name not in self._busy]:
+                    if len(self._busy) >= ABREAST:
+                        break
+                    self._busy.add(name)
+                    group.create_task(self._drain(name))
+
+    async def _drain(self, name: str) -> None:
+        try:
+            while entries := self._waiting.get(name):
+                await self._deliver(entries.pop(0))
+        finally:
+            self._waiting.pop(name, None)
+            self._busy.discard(name)
+            self._wake.set()
+
+    async def _deliver(self, entry: _Entry) -> None:
+        instruction, delay = entry.instruction, FIRST_RETRY
+        keep = isinstance(instruction, Emit | Decide)
+        while True:
+            try:
+                outcome = await self._send(instruction, entry.context)
+            except Unavailable as error:
+                if keep:
+                    await asyncio.sleep(delay)
+                    delay = min(2 * delay, LAST_RETRY)
+                    continue
+                self._tell(instruction, None, error)
+                entry.batch.finish(refused=True)
+            except PortError as error:
+                self._tell(instruction, None, error)
+                entry.batch.finish(refused=True)
+            else:
+                self._tell(instruction, outcome, None)
+                entry.batch.finish()
+            return

@@ -1,0 +1,1 @@
+"""Tools that tests and the laptop stack share: virtual time, an embedded NATS server, a trace receiver."""

@@ -1,0 +1,31 @@
+"""Shared by every test: where the repository is, and what a missing tool means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def missing(what: str) -> None:
+    """A missing tool or input skips on a laptop and fails where CI is set: a silent skip is a hole."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, and CI is set")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the project."""
+    if not SHARED.is_dir():
+        missing("../shared (reference data)")
+    return SHARED
