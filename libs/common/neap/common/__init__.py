@@ -1,5 +1,5 @@
 """What every room of neap shares: units, model, wire, bus, host, runtime, telemetry.
 
 Layers, lowest first; a layer imports only what stands before it:
-units, errors < model < contract < ports (bus, host, clock) < telemetry < runtime < testing.
+errors < units < model < contract < telemetry < bus, host < runtime < testing.
 """

@@ -1,1 +1,1 @@
-"""neap.console."""
+"""The window: the `neap` command. It reads everything and may touch nothing."""

@@ -94,6 +94,7 @@ class BusHealth(Protocol):
     connected: bool
     reconnects: int
     lost: int  # LATEST messages dropped for slow readers
+    unsent: int  # LATEST messages dropped because the connection was away
     poison: dict[str, int]  # undecodable messages by channel pattern
     denied: int
 

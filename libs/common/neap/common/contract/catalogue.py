@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+
 from neap.common.contract.channel import (
     LEDGER_LIMIT,
     WEEK,
@@ -89,7 +90,7 @@ ADVICE: Final[State[NodeAdvice]] = State(
     "{node}",
     NodeAdvice,
     says=("advisor",),
-    hears=("enforcer", "evictor", "console"),
+    hears=("advisor", "enforcer", "evictor", "console"),
     doc="What a node should do next; expires.",
     bucket="neap-advice",
 )
@@ -122,7 +123,7 @@ DAY_REPORT: Final[State[DayReport]] = State(
     "{cluster}",
     DayReport,
     says=("virtual",),
-    hears=("console",),
+    hears=("console", "virtual"),
     doc="What a replayed day on virtual nodes came to so far (simulated).",
     bucket="neap-day",
 )

@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+
 from neap.common.errors import InputError, WireError
 from neap.common.units import DAY, MINUTE, Seconds
 

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from neap.common.model.trail import ObjectRef
+
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     """Kernel settings of one cgroup; None leaves the knob as it is."""
@@ -29,6 +31,8 @@ class CgroupAdvice(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     pool: str
     knobs: Knobs
+    about: ObjectRef | None = None  # the pod behind "pod/<uid>"; the enforcer tells its trail only if it is named
+    attempt: int = 1  # of that pod
 
 
 class PoolAdvice(msgspec.Struct, frozen=True, kw_only=True):

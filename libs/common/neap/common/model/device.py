@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+
 from neap.common.model.placement import GpuShare
 from neap.common.model.topology import Card
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
+
 from neap.common.model.workload import Workload
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import msgspec
+
 from neap.common.model.resource import Resources
 from neap.common.model.workload import Workload
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources, add
 

@@ -72,3 +72,8 @@ def loop_clock(loop: asyncio.AbstractEventLoop, *, epoch: Seconds = 0.0) -> Cloc
 def stopwatch() -> Seconds:
     """Monotonic real seconds, for measuring how long something took; never for deciding."""
     return time.monotonic()
+
+
+def wall_seconds() -> Seconds:
+    """Seconds since the epoch, for agreeing on an `origin`; never for deciding."""
+    return time.time()

@@ -45,7 +45,7 @@ BUS_WORDS: Final = (Publish, Put, Delete, Emit, Append, Decide)
 
 
 class Driver:
-    """Drives one service's machine; see module docstring."""
+    """Drives one service's machine; see module docstring. `validate` checks its invariants after every event."""
 
     def __init__(
         self,
@@ -54,7 +54,9 @@ class Driver:
         *,
         count: Callable[[str, float, dict[str, str]], None],
         journal: Journal | None = None,
+        validate: bool = False,
     ) -> None:
+        self._validate = validate
         self._service, self._outside, self._count = service, outside, count
         self._journal = journal or NoJournal()
         self._inbox: asyncio.Queue[tuple[Event, Delivery[Any] | None, bool]] = asyncio.Queue()
@@ -96,6 +98,8 @@ class Driver:
     async def _step(self, event: Event, delivery: Delivery[Any] | None, group: asyncio.TaskGroup) -> None:
         started = self.busy_since = stopwatch()
         instructions = self._service.machine.handle(event)
+        if self._validate:
+            self._service.machine.validate()
         self._journal.write(self._service.name, self._service.node, event, instructions)
         batch, context = Batch(waiting=1), self._trace(event, instructions)
         token = current.set(context)

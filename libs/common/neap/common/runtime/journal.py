@@ -6,10 +6,12 @@ Replaying the events through a fresh machine must give the same instructions; `r
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
+
 from neap.common.contract.channel import Address, Channel
 from neap.common.runtime.machine import Event, Instruction
 
@@ -33,11 +35,17 @@ class FileJournal:
     """Appends to a file opened by the caller; lines are flushed by the file's own buffering."""
 
     def __init__(self, out: Any) -> None:
-        self._out = out
+        self._out, self._full = out, False
 
     def write(self, service: str, node: str, event: Event, instructions: Sequence[Instruction]) -> None:
-        """Append one line."""
-        self._out.write(line(service, node, event, instructions) + b"\n")
+        """Append one line; a full disk ends the journal, not the service."""
+        if self._full:
+            return
+        try:
+            self._out.write(line(service, node, event, instructions) + b"\n")
+        except OSError as error:
+            self._full = True
+            sys.stderr.write(f"neap: the journal ends here: {error.strerror}\n")
 
 
 def plain(value: Any) -> Any:

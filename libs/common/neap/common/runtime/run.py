@@ -23,12 +23,25 @@ Counter = Callable[[str, float, dict[str, str]], None]
 class Running:
     """A running service as its process sees it."""
 
-    def __init__(self, service: Service, outside: Outside, *, count: Counter, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        outside: Outside,
+        *,
+        count: Counter,
+        journal: Journal | None = None,
+        validate: bool = False,
+    ) -> None:
         self.service = service
-        self.driver = Driver(service, outside, count=count, journal=journal)
+        self.driver = Driver(service, outside, count=count, journal=journal, validate=validate)
         self._outside = outside
-        self._unsynced = {id(route) for route in service.routes if isinstance(route, Watch | Follow)}
+        self._unsynced = {id(route): route for route in service.routes if isinstance(route, Watch | Follow)}
         self.ready = asyncio.Event()
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """Stored channels that have not been read to their end yet."""
+        return sorted(f"{route.only.channel.delivery} {route.only.subject}" for route in self._unsynced.values())
 
     async def run(self, stop: asyncio.Event, *, within: Seconds = STOP_WITHIN) -> None:
         """Until `stop` is set; then no more input, the machine's last instructions, and out."""
@@ -76,7 +89,7 @@ class Running:
             case Lost(count=count):
                 return Missed(now, channel, count)
             case CaughtUp(seq=seq):
-                self._unsynced.discard(id(route))
+                self._unsynced.pop(id(route), None)
                 if not self._unsynced:
                     self.ready.set()
                 return Synced(now, channel, seq)

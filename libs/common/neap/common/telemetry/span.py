@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 import msgspec
+
 from neap.common.model.trail import ObjectRef
 from neap.common.units import Seconds
 
@@ -92,13 +93,13 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
-def object_context(about: ObjectRef, *, cluster: str = "local") -> SpanContext:
+def object_context(about: ObjectRef) -> SpanContext:
     """The trace and root span of an object: the same for everybody who knows its name.
 
-    trace = H(cluster, kind, namespace, name, uid), root span = H(trace, "root")
+    trace = H(kind, namespace, name, uid), root span = H(trace, "root")
     Source: requirements 2.1 (Kelemetry's object traces), without the time window.
     """
-    trace = digest(cluster, about.kind, about.namespace, about.name, about.uid)[:32]
+    trace = digest(about.kind, about.namespace, about.name, about.uid)[:32]
     return SpanContext(trace, digest(trace, "root")[:16])
 
 

@@ -1,0 +1,215 @@
+"""Hosts served over a unix socket: the simulated hardware in one process, its services in others.
+
+A frame is four bytes of length (big endian) and a msgpack value. Each request names the node, so one socket
+serves them all. The client is synchronous, as the port is; every wait is bounded, `read_all` is one round trip.
+One client belongs to one event loop or thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from neap.common.errors import Denied, PortError, Unavailable, Vanished
+from neap.common.host.port import HostFs, Refused, Unsupported
+from neap.common.units import Seconds
+
+LARGEST_FRAME: Final = 1 << 25
+LENGTH: Final = 4
+TIMEOUT: Final[Seconds] = 2.0
+
+_ERRORS: Final[Mapping[str, type[PortError]]] = {
+    kind.__name__: kind for kind in (PortError, Vanished, Unsupported, Refused, Denied, Unavailable)
+}
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True):
+    """One call: read, read_all, write, list, exists or link on one node."""
+
+    node: str
+    act: str
+    path: str = ""
+    text: str = ""
+    paths: list[str] = []
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What the call returned, or which error it raised with which words."""
+
+    value: Any = None
+    error: str = ""
+    said: str = ""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_ask = msgspec.msgpack.Decoder(Ask)
+_answer = msgspec.msgpack.Decoder(Answer)
+
+
+class RemoteHost:
+    """A HostFs whose files live in another process; connects when first used, and again when the line broke."""
+
+    def __init__(self, socket_path: str, node: str, *, timeout: Seconds = TIMEOUT) -> None:
+        self._socket_path, self._node, self._timeout = socket_path, node, timeout
+        self._line: socket.socket | None = None
+
+    def read(self, path: str) -> str:
+        """The whole file."""
+        return str(self._call(Ask(self._node, "read", path)))
+
+    def read_all(self, paths: Sequence[str]) -> list[str | None]:
+        """Many files in one round trip.
+
+        Raises:
+            Unavailable: nobody serves the host now.
+        """
+        found: list[str | None] = self._call(Ask(self._node, "read_all", paths=list(paths)))
+        return found
+
+    def write(self, path: str, text: str) -> None:
+        """Write the whole value; repeated once over a fresh line if the line broke (writes are idempotent)."""
+        self._call(Ask(self._node, "write", path, text))
+
+    def list(self, path: str) -> list[str]:
+        """Sorted names in a directory."""
+        names: list[str] = self._call(Ask(self._node, "list", path))
+        return names
+
+    def exists(self, path: str) -> bool:
+        """Whether the path is there now."""
+        return bool(self._call(Ask(self._node, "exists", path)))
+
+    def link(self, path: str) -> str | None:
+        """The target of a symbolic link."""
+        target: str | None = self._call(Ask(self._node, "link", path))
+        return target
+
+    def close(self) -> None:
+        """Hang up; the next call connects again."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def _call(self, ask: Ask) -> Any:
+        frame = _encode(ask)
+        for last in (False, True):
+            try:
+                answer = self._round_trip(frame)
+                break
+            except TimeoutError:
+                self.close()
+                raise Unavailable(f"{ask.act} {ask.path} on {self._where}: no answer in {self._timeout:g} s") from None
+            except OSError as error:
+                self.close()
+                if last:
+                    raise Unavailable(f"{ask.act} {ask.path} on {self._where}: {error.strerror or error}") from None
+        if answer.error:
+            raise _ERRORS.get(answer.error, PortError)(answer.said)
+        return answer.value
+
+    def _round_trip(self, frame: bytes) -> Answer:
+        if self._line is None:
+            line = socket.socket(socket.AF_UNIX)
+            line.settimeout(self._timeout)
+            try:
+                line.connect(self._socket_path)
+            except OSError:
+                line.close()
+                raise
+            self._line = line
+        self._line.sendall(len(frame).to_bytes(LENGTH) + frame)
+        size = int.from_bytes(self._exactly(self._line, LENGTH))
+        if size > LARGEST_FRAME:
+            raise OSError(None, f"frame of {size} bytes")
+        return _answer.decode(self._exactly(self._line, size))
+
+    @staticmethod
+    def _exactly(line: socket.socket, size: int) -> bytes:
+        pieces: list[bytes] = []
+        while size:
+            piece = line.recv(min(size, 1 << 20))
+            if not piece:
+                raise ConnectionResetError(None, "the host hung up")
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    @property
+    def _where(self) -> str:
+        return f"node {self._node} at {self._socket_path}"
+
+
+@contextlib.asynccontextmanager
+async def serve_hosts(socket_path: str, hosts: Mapping[str, HostFs]) -> AsyncIterator[None]:
+    """Serve the hosts, by node name, until the block ends. The mapping may change meanwhile."""
+    lines: set[asyncio.StreamWriter] = set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.add(writer)
+        try:
+            while True:
+                size = int.from_bytes(await reader.readexactly(LENGTH))
+                if size > LARGEST_FRAME:
+                    return
+                frame = _encode(_answered(await reader.readexactly(size), hosts))
+                writer.write(len(frame).to_bytes(LENGTH) + frame)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            lines.discard(writer)
+            writer.close()
+
+    _clear(socket_path)  # left by a process that was killed
+    server = await asyncio.start_unix_server(talk, socket_path)
+    try:
+        yield
+    finally:
+        server.close()
+        for line in list(lines):
+            line.close()
+        _clear(socket_path)
+
+
+def _clear(socket_path: str) -> None:
+    Path(socket_path).unlink(missing_ok=True)
+
+
+def _answered(frame: bytes, hosts: Mapping[str, HostFs]) -> Answer:
+    """Carry out one request."""
+    try:
+        ask = _ask.decode(frame)
+    except msgspec.MsgspecError as error:
+        return Answer(error="PortError", said=f"malformed request: {error}")
+    host = hosts.get(ask.node)
+    if host is None:
+        return Answer(error="Unavailable", said=f"{ask.act} {ask.path}: no host {ask.node!r} is served here")
+    try:
+        return Answer(_carried_out(host, ask))
+    except PortError as error:
+        kind = type(error).__name__
+        return Answer(error=kind if kind in _ERRORS else "PortError", said=str(error))
+
+
+def _carried_out(host: HostFs, ask: Ask) -> Any:
+    match ask.act:
+        case "read":
+            return host.read(ask.path)
+        case "read_all":
+            return host.read_all(ask.paths)
+        case "write":
+            return host.write(ask.path, ask.text)
+        case "list":
+            return host.list(ask.path)
+        case "exists":
+            return host.exists(ask.path)
+        case "link":
+            return host.link(ask.path)
+        case _:
+            raise PortError(f"unknown request {ask.act!r}")

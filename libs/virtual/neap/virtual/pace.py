@@ -1,0 +1,41 @@
+"""The pace of an accelerated day: what every room is told when a node reports once per virtual minute.
+
+In production a node reports every second. A day that passes in 90 s would need 960 reports per second and node, so
+the period of everything that beats with the report is one virtual minute there, and the output says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from neap.common.units import DAY, MINUTE, Seconds
+
+
+def day_settings(*, nodes: int, seed: int, length: Seconds = DAY, step: Seconds = MINUTE) -> list[str]:
+    """`section.key=value` for all rooms of a virtual cluster that reports every `step` clock seconds."""
+    return [
+        f"process.seed={seed}",
+        f"virtual.nodes={nodes}",
+        f"virtual.seed={seed}",
+        f"virtual.length={length}",
+        f"virtual.step={step}",
+        f"reporter.period={step}",
+        f"reporter.phase={step / 60}",
+        f"advisor.period={step}",
+        "advisor.stale_after=60",
+        f"enforcer.period={step}",
+        f"enforcer.grace={30 * step}",
+        f"gpushare.retell={10 * step}",
+        f"scheduler.cycle={step / 4}",
+    ]
+
+
+PLAIN_ROOMS: Final = ("virtual", "reporter", "scheduler")
+
+
+def plain_settings() -> list[str]:
+    """The same cluster as Kubernetes alone would run it: placed, started, nothing lent, nobody confined.
+
+    The reporter is there to say what the machines are and how loaded, every ten minutes; owners have all CPUs.
+    """
+    return ["virtual.guests=false", f"reporter.period={10 * MINUTE}"]

@@ -1,0 +1,1 @@
+"""What the advisor decides: pure, synchronous, deterministic."""

@@ -1,0 +1,296 @@
+"""The advisor of one node: folds topology, placements, policy and usage; says advice, headroom and trail.
+
+It acts on every usage report, on every placement (then nobody gives anything back), and on the timer when usage
+has become stale or the advice must be renewed. Until topology, ledger and its own last advice are known it only
+folds. After a restart the last advice tells which CPUs everybody has, and who is known already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from neap.advisor.core.assign import NONE, Cut
+from neap.advisor.core.knobs import cgroups
+from neap.advisor.core.layout import Layout
+from neap.advisor.core.lending import Lending, cpu_view, lend, memory_view, nothing
+from neap.advisor.core.plan import Plan, Recall, Round, adopt, plan, pools
+from neap.advisor.core.pod import Pod, Track
+from neap.advisor.core.policy import Policy, choose
+from neap.advisor.core.story import Scene, Told, tell
+from neap.advisor.metrics import ADVICE as ADVISED
+from neap.advisor.metrics import IGNORED, REFUSED, STALE
+from neap.advisor.settings import Settings, tuned
+from neap.common.contract.catalogue import ADVICE, HEADROOM, PLACEMENTS, POLICY, TOPOLOGY
+from neap.common.contract.channel import Channel
+from neap.common.cpuset import parse_cpuset
+from neap.common.errors import InputError, SettingsError
+from neap.common.model.advice import Headroom, NodeAdvice
+from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released, fold
+from neap.common.model.resource import RECLAIMED_CPU
+from neap.common.model.topology import NodeTopology
+from neap.common.model.usage import ContainerUsage, NodeUsage
+from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
+from neap.common.units import Seconds, format_duration
+
+NAME: Final = "advisor"
+STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE)  # what must be known before anything is decided
+
+
+@dataclass(frozen=True, slots=True)
+class Complain(Instruction):
+    """Say in the log which input was refused, and why."""
+
+    what: str
+    why: str
+
+
+class AdvisorMachine:
+    """See module docstring."""
+
+    def __init__(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
+        self._default, self._policies = settings, policies
+        self._settings = settings
+        self._chosen = choose(policies, settings.provision, settings.headroom, settings.tune)
+        self._tuning: dict[str, dict[str, Any]] = {}  # policy messages by key
+        self._unsynced: list[Channel[Any]] = [*STORED]
+        self._ready_at: Seconds | None = None
+        self._topology: NodeTopology | None = None
+        self._layout: Layout | None = None
+        self._held: dict[str, Placement] = {}
+        self._pods: list[Pod] = []
+        self._tracks: dict[str, Track] = {}
+        self._usage: NodeUsage | None = None
+        self._recall = Recall()
+        self._plan: Plan | None = None
+        self._seq = 0
+        self._advice: NodeAdvice | None = None  # the last one said, by this or an earlier life
+        self._said: object = None  # what it was made of; equal parts make equal advice
+        self._lending: Lending | None = None  # the last one computed
+        self._headroom: tuple[Seconds, Lending] | None = None  # the last one said
+        self._told: dict[str, Told] = {}
+
+    def handle(self, event: Event) -> Sequence[Instruction]:
+        """The only mutator."""
+        match event:
+            case Arrived(message=NodeUsage() as usage):
+                return self._hear_usage(event.at, usage)
+            case Tick(name="advise"):
+                return self._advise(event.at) if self._is_due(event.at) else ()
+            case Arrived(message=Placed() | Released() | Checkpoint() as entry):
+                return self._hear_entry(event.at, entry)
+            case Arrived(message=NodeTopology() as topology):
+                return self._hear_topology(event.at, topology)
+            case Arrived(message=NodeAdvice() as advice):
+                self._hear_advice(advice)
+            case Arrived(message=dict() as tuning, subject=subject):
+                return self._tune(self._tuning | {subject: tuning}, subject)
+            case Gone(channel=channel, subject=subject) if channel == POLICY:
+                return self._tune({key: value for key, value in self._tuning.items() if key != subject}, subject)
+            case Gone(channel=channel) if channel == ADVICE and self._ready_at is not None:
+                self._advice = None
+            case Failed(instruction=Put(key=key)):
+                self._forget(key.channel)
+            case Synced(channel=channel):
+                self._unsynced = [other for other in self._unsynced if other != channel]
+                return self._start(event.at)
+        return ()
+
+    # -- what is heard ------------------------------------------------------------------------------------------------
+
+    def _hear_usage(self, at: Seconds, usage: NodeUsage) -> Sequence[Instruction]:
+        newest = self._usage.at if self._usage is not None else float("-inf")
+        if usage.at <= newest or usage.at > at + self._patience:
+            return (Count(IGNORED),)
+        self._usage = usage
+        by_uid: dict[str, list[ContainerUsage]] = {}
+        for container in usage.containers:
+            by_uid.setdefault(container.uid, []).append(container)
+        most = float(len(self._layout.usable)) if self._layout is not None else float("inf")
+        for uid, track in self._tracks.items():
+            track.observe(by_uid.get(uid, ()), self._settings.smoothing, most)
+        return self._advise(at, fresh=True)
+
+    def _hear_entry(self, at: Seconds, entry: LedgerEntry) -> Sequence[Instruction]:
+        self._held = fold(self._held, entry)
+        if PLACEMENTS in self._unsynced:
+            return ()
+        self._refresh_pods()
+        return self._advise(at)
+
+    def _refresh_pods(self) -> None:
+        self._pods = [Pod.of(placement) for _, placement in sorted(self._held.items())]
+        window = self._settings.peak_window
+        self._tracks = {pod.uid: self._tracks.get(pod.uid) or Track(window) for pod in self._pods}
+        self._told = {uid: told for uid, told in self._told.items() if uid in self._held}
+
+    def _hear_topology(self, at: Seconds, topology: NodeTopology) -> Sequence[Instruction]:
+        try:
+            layout = Layout.of(topology)
+        except InputError as error:
+            return _refuse("topology", f"topology of {topology.node}", error)
+        self._topology, self._layout = topology, layout
+        return self._start(at) if self._ready_at is None else self._advise(at)
+
+    def _hear_advice(self, advice: NodeAdvice) -> None:
+        """Our own words come back; only those of an earlier life are news."""
+        self._seq = max(self._seq, advice.seq)
+        if self._ready_at is None:
+            self._advice = advice
+
+    def _tune(self, tuning: dict[str, dict[str, Any]], subject: str) -> Sequence[Instruction]:
+        """Defaults < policy for all nodes < policy for this node; what does not hold changes nothing."""
+        layers = [tuning[key] for key in sorted(tuning, key=lambda key: (not key.endswith(".all"), key))]
+        try:
+            settings = tuned(self._default, layers)
+            chosen = choose(self._policies, settings.provision, settings.headroom, settings.tune)
+        except (InputError, SettingsError) as error:
+            return _refuse("policy", f"policy {subject}", error)
+        if chosen.provision is not self._chosen.provision:  # another policy has another memory
+            self._recall = replace(self._recall, pools={})
+        self._tuning, self._settings, self._chosen = tuning, settings, chosen
+        for track in self._tracks.values():
+            track.resize(settings.peak_window)
+        return ()
+
+    def _forget(self, channel: object) -> None:
+        """The bus did not take it: say it again in the next round."""
+        if channel == ADVICE:
+            self._advice = None
+        elif channel == HEADROOM:
+            self._headroom = None
+
+    def _start(self, at: Seconds) -> Sequence[Instruction]:
+        """Once everything stored is known: take over from the earlier life."""
+        if self._unsynced or self._layout is None or self._ready_at is not None:
+            return ()
+        self._ready_at = at
+        self._refresh_pods()
+        return [*(self._take_over(self._advice, self._layout) if self._advice is not None else ()), *self._advise(at)]
+
+    def _take_over(self, advice: NodeAdvice, layout: Layout) -> Sequence[Instruction]:
+        """CPUs stay where they are; whoever was advised before is known and has been told."""
+        start = self._chosen.provision.start
+        try:
+            self._recall = adopt(advice, layout, self._settings.calm_rounds, start)
+        except InputError as error:
+            self._advice = None
+            return _refuse("advice", f"last advice of {advice.node}", error)
+        for cgroup in advice.cgroups:
+            uid = cgroup.target.removeprefix("pod/")
+            if uid in self._tracks:
+                self._tracks[uid].reports = self._settings.settle
+                self._told[uid] = Told(advice.at, len(parse_cpuset(cgroup.knobs.cpus or "")))
+        return ()
+
+    # -- what is decided ----------------------------------------------------------------------------------------------
+
+    @property
+    def _patience(self) -> Seconds:
+        return self._settings.stale_after * self._settings.period
+
+    def _blind(self, at: Seconds) -> str | None:
+        """Why usage cannot be trusted now; None while it can; empty while the first report may still come."""
+        since = self._usage.at if self._usage is not None else self._ready_at
+        age = at - (since if since is not None else at)
+        if age > self._patience:
+            periods = f"{self._settings.stale_after} periods of {format_duration(self._settings.period)}"
+            return f"no usage for {format_duration(age)}, more than {periods}"
+        return None if self._usage is not None else ""
+
+    def _is_due(self, at: Seconds) -> bool:
+        advice = self._advice
+        return bool(self._blind(at)) or (advice is not None and at >= (advice.at + advice.expires) / 2)
+
+    def _advise(self, at: Seconds, *, fresh: bool = False) -> Sequence[Instruction]:
+        """One round."""
+        blind = self._blind(at)
+        if self._layout is None or self._topology is None or self._ready_at is None or blind == "":
+            return ()
+        fresh = fresh and not blind
+        view = Round(self._layout, self._pods, self._tracks, fresh=fresh, stale=bool(blind))
+        made = self._plan = plan(view, self._recall, self._chosen, self._settings)
+        self._recall = made.recall
+        self._lending = self._lend(made, blind, fresh=fresh)
+        said = [*self._say_advice(at, made, blind or ""), *self._say_headroom(at)]
+        return [Count(STALE), *said] if blind else said
+
+    def _lend(self, made: Plan, blind: str | None, *, fresh: bool) -> Lending:
+        if blind or self._usage is None or self._layout is None or self._topology is None:
+            return nothing(blind or "no usage yet")
+        views = (
+            cpu_view(made, self._layout, self._pods, self._tracks, self._usage),
+            memory_view(self._topology, self._pods, self._tracks, self._usage, self._settings),
+        )
+        return lend(views, self._lending, self._chosen, self._settings, growing=fresh)
+
+    def _say_advice(self, at: Seconds, made: Plan, stale: str) -> Sequence[Instruction]:
+        """Nothing, unless something on the node would change or the last advice is half through its life."""
+        assert self._layout is not None
+        settings, last = self._settings, self._advice
+        matter = (made.cut, self._pods, settings, self._layout, bool(stale))
+        changed = last is None or matter != self._said
+        if last is not None and not changed and at < (last.at + last.expires) / 2:
+            return ()
+        advice = NodeAdvice(
+            at=at,
+            source=NAME,
+            node=settings.node,
+            seq=max(int(at * 1000), self._seq + 1),
+            expires=at + settings.ttl * settings.period,
+            pools=pools(made, self._layout),
+            cgroups=cgroups(self._pods, made, self._layout, settings),
+            stale=stale,
+        )
+        self._advice, self._said, self._seq = advice, matter, advice.seq
+        lines = self._tell(advice, made) if changed else ()
+        why = "changed" if changed else "renewed"
+        return (Put(ADVICE.at(node=advice.node), advice), Count(ADVISED, labels={"why": why}), *lines)
+
+    def _say_headroom(self, at: Seconds) -> Sequence[Instruction]:
+        now = self._lending
+        assert now is not None
+        if self._headroom is not None:
+            said_at, last = self._headroom
+            if not now.differs(last, self._settings.publish_change) and at - said_at < self._refresh:
+                return ()
+        self._headroom = (at, now)
+        node = self._settings.node
+        said = Headroom(at=at, source=NAME, node=node, offer=now.offer, arithmetic=now.arithmetic, stale=now.stale)
+        return (Put(HEADROOM.at(node=node), said),)
+
+    @property
+    def _refresh(self) -> Seconds:
+        return self._settings.refresh * self._settings.period
+
+    def _tell(self, advice: NodeAdvice, made: Plan) -> Sequence[Instruction]:
+        assert self._lending is not None
+        scene = Scene(advice, made.cpus_of, self._lending.arithmetic[RECLAIMED_CPU])
+        settings = self._settings
+        pause = settings.squeeze_every * settings.period
+        return [Decide(line) for line in tell(scene, self._pods, self._told, loss=settings.squeeze, pause=pause)]
+
+    def validate(self) -> None:
+        """The laws of the cut, re-derived."""
+        if self._plan is None or self._layout is None:
+            return
+        check(self._plan.cut, self._layout)
+        assert self._pods == [Pod.of(self._held[uid]) for uid in sorted(self._held)], "pods differ from the ledger"
+        assert set(self._tracks) == set(self._held), "usage is tracked of pods that are not here"
+
+
+def check(cut: Cut, layout: Layout) -> None:
+    """Raise AssertionError naming the law that a cut breaks."""
+    shared = list({cpus: None for _, cpus in sorted(cut.shared.items())})  # pools told to share all are one
+    parts = [*cut.dedicated.values(), *shared, cut.lent]
+    union = NONE.union(*parts)
+    assert union <= layout.lendable, f"CPUs {sorted(union - layout.lendable)} are not to lend"
+    assert sum(map(len, parts)) == len(union), f"pools overlap: {cut}"
+    assert cut.overlap <= NONE.union(*shared), f"guests on CPUs of nobody: {cut.overlap}"
+    if layout.lendable - NONE.union(*cut.dedicated.values()):
+        assert cut.reclaimed, "the reclaimed pool is empty although not everything is dedicated"
+
+
+def _refuse(channel: str, what: str, error: Exception) -> Sequence[Instruction]:
+    return (Count(REFUSED, labels={"channel": channel}), Complain(what, str(error)))

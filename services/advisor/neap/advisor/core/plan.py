@@ -1,0 +1,214 @@
+"""One round: pods and their usage -> requirements -> sizes -> CPU sets -> pools, with the arithmetic of each.
+
+Pure: everything remembered between rounds is in `Recall`, which goes in and comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from neap.advisor.core.assign import NONE, Cut, Stake, admit, assign, assign_dedicated
+from neap.advisor.core.layout import Layout
+from neap.advisor.core.pod import DEDICATED, RECLAIMED, SHARE, SYSTEM, Pod, Track
+from neap.advisor.core.policy import Chosen, PoolView, Requirement
+from neap.advisor.core.sizing import Rules, Wish, size
+from neap.advisor.settings import Settings
+from neap.common.cpuset import format_cpuset, parse_cpuset
+from neap.common.model.advice import NodeAdvice, PoolAdvice
+from neap.common.units import Cores
+
+OWN_POOLS: Final = frozenset({DEDICATED, RECLAIMED, SYSTEM})
+
+
+@dataclass(frozen=True)
+class PoolRecall:
+    """What is remembered of a shared pool."""
+
+    needs: tuple[int, ...] = ()  # of the last rounds, newest last
+    usage: Cores = 0.0
+    policy: Any = None
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What a round leaves to the next one."""
+
+    cut: Cut = field(default_factory=Cut)
+    pools: dict[str, PoolRecall] = field(default_factory=dict)
+    lent: int | None = None  # size of the reclaimed pool; None: there was no round yet
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a round comes to. `pool_of` says where a pod really is (a dedicated pod may not have fitted)."""
+
+    cut: Cut
+    squeezed: bool  # owners need more than there is
+    pool_of: dict[str, str]
+    requirements: dict[str, Requirement]
+    recall: Recall
+
+    @property
+    def cpus_of(self) -> dict[str, int]:
+        """How many CPUs each pod may run on, by uid."""
+        sizes = {name: len(cpus) for name, cpus in self.cut.shared.items()}
+        sizes[RECLAIMED] = len(self.cut.reclaimed)
+        own = self.cut.dedicated
+        return {uid: len(own[uid]) if uid in own else sizes.get(pool, 0) for uid, pool in self.pool_of.items()}
+
+    @property
+    def estimate(self) -> Cores:
+        """Cores all shared pools are expected to use."""
+        return sum(requirement.estimate for _, requirement in sorted(self.requirements.items()))
+
+    @property
+    def wanted(self) -> Cores:
+        """The same with margins, without reserves."""
+        return sum(need.cores - need.reserve for _, need in sorted(self.requirements.items()))
+
+    @property
+    def reserve(self) -> Cores:
+        """Σ reserves of the shared pools."""
+        return sum(requirement.reserve for _, requirement in sorted(self.requirements.items()))
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round decides on. `pods` is sorted by uid; `fresh`: a report came; `stale`: none that counts."""
+
+    layout: Layout
+    pods: Sequence[Pod]
+    tracks: Mapping[str, Track]
+    fresh: bool
+    stale: bool
+
+
+def plan(view: Round, recall: Recall, chosen: Chosen, settings: Settings) -> Plan:
+    """Laws: see assign and size; a function of its arguments. Cost: O(pods + CPUs that move × cores)."""
+    pool_of, dedicated = _settle_dedicated(view, recall)
+    members = _members(view, pool_of)
+    needs, pools = _requirements(view, members, recall, chosen, settings)
+    wishes = {
+        name: Wish(
+            need=pools[name].needs[-1],
+            lately=max(pools[name].needs),
+            held=len(recall.cut.shared.get(name, ())),
+            rising=view.fresh and name in recall.pools and pools[name].usage > recall.pools[name].usage,
+        )
+        for name in members
+    }
+    free = len(view.layout.lendable) - sum(map(len, dedicated.values()))
+    sizes = size(wishes, free, recall.lent, _rules(view.layout, settings), growing=view.fresh)
+    cut = assign(dedicated, sizes, recall.cut, view.layout)
+    return Plan(
+        cut=cut,
+        squeezed=sizes.squeezed,
+        pool_of=pool_of,
+        requirements=needs,
+        recall=Recall(cut, pools, sizes.reclaimed),
+    )
+
+
+def adopt(advice: NodeAdvice, layout: Layout, calm_rounds: int, memory: Any) -> Recall:
+    """What an earlier life left, read from its last advice; CPUs that are gone since then are left out.
+
+    Raises:
+        InputError: the advice has a malformed CPU list.
+    """
+    pools = {pool.name: parse_cpuset(pool.cpus) & layout.lendable for pool in advice.pools}
+    shared = {name: cpus for name, cpus in pools.items() if name not in OWN_POOLS}
+    dedicated = {
+        cgroup.target.removeprefix("pod/"): parse_cpuset(cgroup.knobs.cpus or "")
+        for cgroup in advice.cgroups
+        if cgroup.pool == DEDICATED
+    }
+    guests = pools.get(RECLAIMED, NONE)
+    overlap = guests & NONE.union(*shared.values())
+    cut = Cut(dedicated, shared, guests - overlap, overlap)
+    recall = {name: PoolRecall((len(cpus),) * calm_rounds, policy=memory) for name, cpus in shared.items()}
+    return Recall(cut, recall, len(cut.lent))
+
+
+def _settle_dedicated(view: Round, recall: Recall) -> tuple[dict[str, str], dict[str, frozenset[int]]]:
+    """(pool by uid, CPUs by uid of dedicated pods); a dedicated pod that does not fit is shared."""
+    pool_of = {pod.uid: pod.pool for pod in view.pods}
+    stakes = [
+        Stake(
+            pod.uid, pod.whole, pod.numa or tuple(sorted({view.layout.card_numa.get(card, -1) for card in pod.cards}))
+        )
+        for pod in view.pods
+        if pod.pool == DEDICATED
+    ]
+    has_shared = any(pool not in OWN_POOLS for pool in pool_of.values())
+    fit, out = admit(stakes, recall.cut, view.layout, keep_one=has_shared)
+    pool_of.update((stake.uid, SHARE) for stake in out)
+    return pool_of, assign_dedicated(fit, recall.cut, view.layout)
+
+
+def _members(view: Round, pool_of: Mapping[str, str]) -> dict[str, list[Pod]]:
+    """Shared pools with somebody in them, by name."""
+    members: dict[str, list[Pod]] = {}
+    for pod in view.pods:
+        if (pool := pool_of[pod.uid]) not in OWN_POOLS:
+            members.setdefault(pool, []).append(pod)
+    return dict(sorted(members.items()))
+
+
+def _requirements(
+    view: Round, members: Mapping[str, Sequence[Pod]], recall: Recall, chosen: Chosen, settings: Settings
+) -> tuple[dict[str, Requirement], dict[str, PoolRecall]]:
+    needs: dict[str, Requirement] = {}
+    pools: dict[str, PoolRecall] = {}
+    for name, pods in members.items():
+        before = recall.pools.get(name, PoolRecall(policy=chosen.provision.start))
+        views = tuple(view.tracks[pod.uid].view(pod, settings.settle, stale=view.stale) for pod in pods)
+        pool = PoolView(name=name, pods=views, fresh=view.fresh)
+        needs[name], memory = chosen.provision.advise(pool, chosen.provision_settings, before.policy)
+        need = math.ceil(needs[name].cores - 1e-9)
+        if view.fresh or not before.needs:
+            history = (*before.needs, need)[-settings.calm_rounds :]
+            usage = sum(pod.now for pod in views if pod.now is not None)
+        else:  # the same report again: only a higher need is news
+            history, usage = (*before.needs[:-1], max(before.needs[-1], need)), before.usage
+        pools[name] = PoolRecall(history, usage, memory)
+    return needs, pools
+
+
+def _rules(layout: Layout, settings: Settings) -> Rules:
+    count = len(layout.usable)
+    return Rules(
+        unit=layout.threads if settings.whole_cores else 1,
+        pool_minimum=settings.pool_minimum,
+        reclaimed_minimum=settings.reclaimed_minimum,
+        step=max(1, int(settings.grow_step * count)),
+        dead_band=int(settings.dead_band * count),
+    )
+
+
+def pools(made: Plan, layout: Layout) -> tuple[PoolAdvice, ...]:
+    """System, dedicated, the shared pools by name, reclaimed; each with the arithmetic behind it."""
+    cut = made.cut
+    given = NONE.union(*cut.dedicated.values())
+    short = " (the node is full: every pool got its share)" if made.squeezed else ""
+    parts = [_pool(SYSTEM, layout.system, len(layout.system), "reserved for the system, never lent")]
+    if cut.dedicated:
+        pods = f"{len(cut.dedicated)} pod{'s' if len(cut.dedicated) > 1 else ''}"
+        parts.append(_pool(DEDICATED, given, len(given), f"{len(given)} CPUs requested by {pods}, each its own"))
+    for name, cpus in sorted(cut.shared.items()):
+        need = made.requirements[name]
+        parts.append(_pool(name, cpus, need.cores, f"{len(cpus)} CPUs for {need.reason}{short}"))
+    owned = len(NONE.union(*cut.shared.values()))
+    reason = f"{len(cut.lent)} of {len(layout.lendable)} lendable − {len(given)} dedicated − {owned} shared"
+    if cut.overlap:
+        reason += f"; also on CPUs {format_cpuset(cut.overlap)} of shared pools, behind their owners"
+    elif not cut.lent:
+        reason += "; not one CPU is left for guests"
+    parts.append(_pool(RECLAIMED, cut.reclaimed, 0.0, reason))
+    return tuple(parts)
+
+
+def _pool(name: str, cpus: frozenset[int], requirement: Cores, reason: str) -> PoolAdvice:
+    return PoolAdvice(name=name, cpus=format_cpuset(cpus), requirement=float(requirement), reason=reason)

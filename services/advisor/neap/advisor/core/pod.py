@@ -1,0 +1,129 @@
+"""What the advisor remembers of one pod: what it asked for, and what it was seen using."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from neap.advisor.core.policy import PodView
+from neap.common.model.placement import Placement
+from neap.common.model.qos import QosClass
+from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
+from neap.common.model.trail import ObjectRef
+from neap.common.model.usage import ContainerUsage
+from neap.common.model.workload import Workload
+from neap.common.units import Bytes, Cores, Ratio
+
+DEDICATED: Final = "dedicated"
+RECLAIMED: Final = "reclaimed"
+SHARE: Final = "share"
+SYSTEM: Final = "system"
+_OWN: Final = {QosClass.DEDICATED: DEDICATED, QosClass.RECLAIMED: RECLAIMED, QosClass.SYSTEM: SYSTEM}
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One ledger entry. A shared pod may name its pool, but not one of the pools that other classes own."""
+
+    uid: str
+    about: ObjectRef
+    workload: Workload
+    pool: str
+    request: Cores
+    limit: Cores | None  # None: some container has no quota
+    memory: Bytes
+    numa: tuple[int, ...]
+    cards: tuple[int, ...]
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether guests live on what it leaves over."""
+        return self.pool != RECLAIMED
+
+    @property
+    def whole(self) -> int:
+        """CPUs a dedicated pod gets."""
+        return max(1, math.ceil(self.request - 1e-9))
+
+    @classmethod
+    def of(cls, placement: Placement) -> Pod:
+        """Read it from the ledger."""
+        workload = placement.workload
+        guest = workload.qos is QosClass.RECLAIMED
+        requests = workload.requests
+        limits = [container.limits.get(CPU) for container in workload.containers]
+        quotas = [limit for limit in limits if limit is not None]
+        asked = SHARE if workload.pool in {*_OWN.values(), ""} else workload.pool
+        return cls(
+            uid=workload.uid,
+            about=ObjectRef(namespace=workload.namespace, name=workload.name, uid=workload.uid),
+            workload=workload,
+            pool=_OWN.get(workload.qos, asked),
+            request=requests.get(RECLAIMED_CPU if guest else CPU, 0) / 1000,
+            limit=sum(quotas) / 1000 if quotas and len(quotas) == len(limits) else None,
+            memory=requests.get(RECLAIMED_MEMORY if guest else MEMORY, 0),
+            numa=placement.numa,
+            cards=tuple(sorted({share.card for share in placement.gpus})),
+        )
+
+
+@dataclass(slots=True)
+class Track:
+    """Recent usage of one pod; `now` and `stall` are of the newest report, None if it was not in it."""
+
+    window: int
+    reports: int = 0
+    now: Cores | None = None
+    stall: Ratio | None = None
+    smooth: Cores | None = None
+    cpu: deque[Cores] = field(init=False)
+    memory: deque[Bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cpu, self.memory = deque(maxlen=self.window), deque(maxlen=self.window)
+
+    def observe(self, containers: Iterable[ContainerUsage], smoothing: Ratio, most: Cores) -> None:
+        """Fold one report's containers of this pod; `most` is what the machine has, more is not believed."""
+        cpus: list[Cores | None] = []
+        memories: list[Bytes | None] = []
+        stalls: list[Ratio] = []
+        for usage in containers:
+            cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < math.inf else None)
+            memories.append(usage.memory if usage.working_set is None else usage.working_set)
+            if usage.cpu_stall is not None and 0 <= usage.cpu_stall.some10 <= 1:
+                stalls.append(usage.cpu_stall.some10)
+        known = [cpu for cpu in cpus if cpu is not None]
+        self.now = min(sum(known), most) if known and len(known) == len(cpus) else None
+        self.stall = max(stalls, default=None)
+        if self.now is not None:
+            self.reports += 1
+            self.smooth = self.now if self.smooth is None else self.smooth + smoothing * (self.now - self.smooth)
+            self.cpu.append(self.now)
+        seen = [memory for memory in memories if memory is not None and memory >= 0]
+        if seen and len(seen) == len(memories):
+            self.memory.append(sum(seen))
+
+    @property
+    def likely(self) -> Cores:
+        """What it uses as far as anybody can tell; a pod never seen uses nothing."""
+        return self.now if self.now is not None else self.smooth or 0.0
+
+    def resize(self, window: int) -> None:
+        """Remember more or fewer reports from now on."""
+        self.window, self.cpu, self.memory = window, deque(self.cpu, window), deque(self.memory, window)
+
+    def view(self, pod: Pod, settle: int, *, stale: bool) -> PodView:
+        """What a provision policy may know; in stale rounds the newest report counts as missing."""
+        return PodView(
+            uid=pod.uid,
+            request=pod.request,
+            limit=pod.limit,
+            now=None if stale else self.now,
+            smooth=self.smooth,
+            peak=max(self.cpu, default=None),
+            stall=None if stale else self.stall,
+            settled=self.reports >= settle,
+        )

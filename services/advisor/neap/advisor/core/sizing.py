@@ -1,0 +1,110 @@
+"""How many CPUs each pool gets this round: guests shrink at once and grow slowly, owners the other way round.
+
+    want(pool)   = most it needed in the last `calm` rounds, in whole cores; not less than now while its use rises
+    reclaimed    = free − Σ want, but at most what it was + step; what it may not have yet stays with who had it
+    full node    : want falls back towards the bare need, then needs are normalised; guests overlap an owner's pool
+
+Source: katalyst-core provisionassembler (normalise: ceil(v·T/Σ), then decrement the highest new/old ratio);
+Koordinator CPUSuppress (shrink fast, grow at most 10 % of the node a step, ignore changes below 1 %).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One shared pool's side of it, in CPUs."""
+
+    need: int  # now
+    lately: int  # most of the last rounds, this one included
+    held: int  # what it has
+    rising: bool  # its usage went up since the last report
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Bounds of one round, in CPUs."""
+
+    unit: int  # threads of a whole core; 1: do not round
+    pool_minimum: int
+    reclaimed_minimum: int
+    step: int  # growth of the reclaimed pool
+    dead_band: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What comes out; what is left of free is spare until the reclaimed pool may grow again."""
+
+    shared: dict[str, int]
+    reclaimed: int
+    overlap: int  # CPUs of shared pools that guests run on as well
+    squeezed: bool = False  # owners need more than there is
+    together: bool = False  # more shared pools than CPUs: all of them share all CPUs
+
+
+def size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules, *, growing: bool) -> Sizes:
+    """Divide `free` CPUs.
+
+    `lent` is the reclaimed pool's size before (None: there was none). Without `growing` (no new report) it
+    gets nothing back.
+
+    Laws: the sum is at most free; nobody gets less than its need unless all needs do not fit; above its minimum
+    the reclaimed pool grows by at most step; a single shared pool never shrinks while its usage rises.
+    """
+    names = sorted(wishes)
+    bare = {name: max(wishes[name].need, rules.pool_minimum) for name in names}
+    if sum(bare.values()) > free:
+        shared = normalise(bare, free)
+        together = len(names) > free
+        return Sizes(shared, 0, min(rules.reclaimed_minimum, free), squeezed=True, together=together)
+    want = {name: _patient(wishes[name], rules) for name in names}
+    left = free - sum(bare.values())
+    if sum(want.values()) > free:  # patience does not fit: who rises first, then who was most patient
+        for name in sorted(names, key=lambda name: (not wishes[name].rising, bare[name] - want[name], name)):
+            want[name] = bare[name] + min(left, want[name] - bare[name])
+            left -= want[name] - bare[name]
+    rest = free - sum(want.values())
+    most = rest if lent is None else max(lent + (rules.step if growing else 0), rules.reclaimed_minimum)
+    allowed = min(rest, most)
+    for name in sorted(names, key=lambda name: (want[name] - wishes[name].held, name)):
+        back = max(0, min(rest - allowed, wishes[name].held - want[name]))
+        want[name], rest = want[name] + back, rest - back
+    reclaimed = min(allowed, rest)
+    overlap = min(max(0, rules.reclaimed_minimum - reclaimed), sum(want.values()))
+    return Sizes(want, reclaimed, overlap)
+
+
+def _patient(wish: Wish, rules: Rules) -> int:
+    """Growth at once; shrinking only when it is worth it and not in a round in which the usage rises."""
+    want = _round_up(max(wish.lately, rules.pool_minimum), rules.unit)
+    if want < wish.held and (wish.rising or wish.held - want <= rules.dead_band):
+        return wish.held
+    return want
+
+
+def _round_up(cpus: int, unit: int) -> int:
+    return -(-cpus // unit) * unit
+
+
+def normalise(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Shrink proportionally to `total`; never below 1, unless there are more pools than CPUs: then all get all.
+
+    v' = ceil(v × total / Σ v), then the pool with the highest v'/v (ties: the larger, then by name) gives one
+    until the sum fits.
+    """
+    if len(sizes) > total:
+        return dict.fromkeys(sizes, total)
+    whole = sum(sizes.values())
+    shrunk = {name: max(1, math.ceil(value * total / whole)) for name, value in sorted(sizes.items())}
+    while sum(shrunk.values()) > total:
+        giver = max(
+            (name for name in shrunk if shrunk[name] > 1),
+            key=lambda name: (shrunk[name] / sizes[name], shrunk[name], name),
+        )
+        shrunk[giver] -= 1
+    return shrunk

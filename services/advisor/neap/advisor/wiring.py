@@ -1,0 +1,41 @@
+"""The advisor's table: what it hears, when it acts, what it says."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from neap.advisor.core.machine import AdvisorMachine, Complain
+from neap.advisor.core.policy import Policy
+from neap.advisor.settings import Settings
+from neap.common.contract.catalogue import ADVICE, NODE_USAGE, PLACEMENTS, POLICY, TOPOLOGY
+from neap.common.runtime.plugins import load
+from neap.common.runtime.service import Outside, Service, every, follow, on, watch
+from neap.common.telemetry.log import get_logger
+
+SETTINGS: Final = Settings
+
+
+def wire(settings: Settings, outside: Outside) -> Service:
+    """One node's advisor. It touches nothing but the bus."""
+    del outside
+    node = settings.node
+    log = get_logger("advisor")
+
+    async def complain(complaint: Complain) -> None:
+        log.warning("advisor.input.refused", what=complaint.what, why=complaint.why, node=node)
+
+    return Service(
+        "advisor",
+        node,
+        machine=AdvisorMachine(settings, load("neap.advisor.plugins", Policy)),
+        routes=(
+            watch(TOPOLOGY.only(node=node)),
+            watch(ADVICE.only(node=node)),
+            follow(PLACEMENTS.only(node=node)),
+            watch(POLICY.only(service="advisor", node="all")),
+            watch(POLICY.only(service="advisor", node=node)),
+            on(NODE_USAGE.only(node=node)),
+            every(settings.period, "advise"),
+        ),
+        effects={Complain: complain},
+    )

@@ -1,0 +1,201 @@
+"""The `neap` command. Exit status: 0 done, 1 it failed, 2 the question or a setting does not hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from neap.common.errors import InputError, NeapError, SettingsError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=__doc__)
+why_app = typer.Typer(no_args_is_help=True, help="Why is it so? The trail of an object: what, when, why, numbers, who.")
+bus_app = typer.Typer(no_args_is_help=True, help="Look at the bus.")
+config_app = typer.Typer(no_args_is_help=True, help="Settings.")
+app.add_typer(why_app, name="why")
+app.add_typer(bus_app, name="bus")
+app.add_typer(config_app, name="config")
+
+Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
+Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
+NODE_ROOMS: Final = "reporter,advisor,enforcer,evictor,gpushare"
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except (InputError, SettingsError) as error:
+        typer.echo(f"neap: {error}", err=True)
+        sys.exit(2)
+    except NeapError as error:
+        typer.echo(f"neap: {error}", err=True)
+        sys.exit(1)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        return asyncio.run(work)
+    return None
+
+
+@app.command()
+def up(
+    nodes: Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the day, the machines and the noise.")] = 1,
+    speed: Annotated[float, typer.Option(min=1.0, max=5000.0, help="Virtual seconds per second.")] = 960.0,
+    day: Annotated[Path | None, typer.Option(help="A day of your own (TOML or JSON, see examples/README.md).")] = None,
+    length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours of the day to live through.")] = 24.0,
+    out: Annotated[Path | None, typer.Option(help="Where journal, report and logs go.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the embedded NATS server; 0: any.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    in_process: Annotated[bool, typer.Option("--in-process", help="All services on one loop, without NATS.")] = False,
+) -> None:
+    """Live through a day on a cluster of virtual nodes, with every service running, and show what it came to."""
+    from neap.console.shell.up import Ask, live_through  # noqa: PLC0415 (a quick `neap --help`)
+
+    ask = Ask(
+        nodes=nodes,
+        seed=seed,
+        speed=speed,
+        day=day,
+        hours=length,
+        out=out,
+        port=port,
+        as_json=as_json,
+        in_process=in_process,
+    )
+    status = _run(live_through(ask))
+    sys.exit(130 if status is None else status)
+
+
+@app.command()
+def sim(
+    nodes: Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    day: Annotated[Path | None, typer.Option(help="A day of your own.")] = None,
+    length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours.")] = 24.0,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Online services only, as Kubernetes alone runs them.")
+    ] = False,
+    journal: Annotated[
+        Path | None, typer.Option(help="Write every stored message here; same seed, same bytes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """The same day in one process under virtual time, as fast as it goes; deterministic."""
+    from neap.console.shell.simulated import simulate_day  # noqa: PLC0415
+
+    simulate_day(nodes=nodes, seed=seed, day=day, hours=length, plain=plain, journal=journal, as_json=as_json)
+
+
+@app.command()
+def node(
+    output: Output = "text", root: Annotated[str, typer.Option(help="A directory to read instead of /.")] = "/"
+) -> None:
+    """This machine: topology, usage and pressure. Read only."""
+    from neap.console.shell.here import show_node  # noqa: PLC0415
+
+    typer.echo(_run(show_node(root, as_json=_wants_json(output))))
+
+
+@app.command()
+def agent(
+    rooms: Annotated[str, typer.Option(help="Services to host, comma separated.")] = NODE_ROOMS,
+    config: Annotated[Path | None, typer.Option(help="TOML file.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE")] = None,
+) -> None:
+    """Host any set of services in one process, on one event loop."""
+    from neap.common.runtime.main import main as run_services  # noqa: PLC0415
+
+    arguments = [part for pair in set_ or () for part in ("--set", pair)]
+    run_services(
+        *(name.strip() for name in rooms.split(",")), argv=[*(["--config", str(config)] if config else []), *arguments]
+    )
+
+
+@app.command()
+def submit(file: Path, nats: Nats = "") -> None:
+    """Submit the pods of a manifest (Pod, Deployment, StatefulSet, DaemonSet, Job, List)."""
+    from neap.console.shell.here import submit_file  # noqa: PLC0415
+
+    for line in _run(submit_file(file, nats)) or ():
+        typer.echo(line)
+
+
+@app.command()
+def top(nats: Nats = "", once: Annotated[bool, typer.Option(help="One look, no screen.")] = False) -> None:
+    """Nodes, live: busy cores, owners, guests, offer, stall."""
+    from neap.console.shell.top import show_top  # noqa: PLC0415
+
+    _run(show_top(nats, once=once))
+
+
+@why_app.command("pod")
+def why_pod(
+    name: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME")],
+    nats: Nats = "",
+    tree: Annotated[bool, typer.Option("--tree", help="Among the pods of its owner.")] = False,
+    output: Output = "text",
+    journal: Annotated[Path | None, typer.Option(help="Read a journal instead of the bus.")] = None,
+) -> None:
+    """What was done about a pod, when, why, with which numbers, by whom."""
+    from neap.console.core import story  # noqa: PLC0415
+    from neap.console.shell.reading import read_trail  # noqa: PLC0415
+
+    namespace, slash, pod = name.partition("/")
+    if not slash or not namespace or not pod:
+        raise InputError(f"{name!r}: write NAMESPACE/NAME, such as shop/cart-1")
+    found, source = asyncio.run(read_trail(namespace, "" if tree else pod, url=nats, journal=journal))
+    mine = [entry for entry in found if entry.about.name == pod]
+    if _wants_json(output):
+        typer.echo(json.dumps(story.as_json(mine), indent=2))
+    else:
+        typer.echo(story.tree(pod, found) if tree and mine else story.tell(name, mine))
+        if source != "bus":
+            typer.echo(f"(read from {source})")
+    if not mine:
+        sys.exit(1)
+
+
+@bus_app.command("tail")
+def bus_tail(
+    wanted: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Such as 'neap.v1.trail.*' or 'neap-advice/*'.")
+    ] = "*",
+    nats: Nats = "",
+    history: Annotated[bool, typer.Option(help="Begin with what is stored.")] = False,
+) -> None:
+    """Every message, decoded, as it comes."""
+    from neap.console.shell.reading import open_bus  # noqa: PLC0415
+    from neap.console.shell.tail import tail  # noqa: PLC0415
+
+    async def work() -> None:
+        async with open_bus(nats) as bus:
+            await tail(bus, wanted, history=history, say=typer.echo)
+
+    _run(work())
+
+
+@config_app.command("explain")
+def config_explain(
+    sections: Annotated[list[str] | None, typer.Argument(help="Services; default: all.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file.")] = None,
+    output: Output = "text",
+) -> None:
+    """Every setting: value, where it comes from, what it means, what is allowed."""
+    from neap.console.shell.here import explain_settings  # noqa: PLC0415
+
+    typer.echo(explain_settings(sections or [], config, as_json=_wants_json(output)))
+
+
+def _wants_json(output: str) -> bool:
+    if output not in {"text", "json"}:
+        raise InputError(f"-o {output}: text or json")
+    return output == "json"

@@ -1,0 +1,1 @@
+"""What the console says, as pure functions of what it read."""

@@ -1,0 +1,105 @@
+"""The table at the end of a day: what was gained, what it cost, both runs side by side.
+
+utilisation   = core-seconds used / (usable cores x seconds of the day)
+violation     = service-minutes whose modelled p99 latency was above its objective
+gain          = utilisation with guests / utilisation online-only
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from neap.common.model.day import DayReport
+from neap.common.model.qos import QosClass
+
+
+class DayTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a day, reduced to what the table shows."""
+
+    utilisation: float
+    guest_core_hours: float
+    lost_core_hours: float
+    service_minutes: int
+    violation_minutes: int
+    evictions: dict[str, int]
+    finished: int
+
+
+class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The day with guests, the same day without, and how fast placements were."""
+
+    nodes: int
+    cores: float
+    seed: int
+    with_guests: DayTotals
+    online_only: DayTotals
+    placements: int
+    placement_p50: float  # seconds of the day from submission to placement; waiting for room included
+    placement_p99: float
+    placements_per_second: float  # real seconds, over the busiest second
+    journal: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def gain(self) -> float:
+        """Utilisation with guests / online-only."""
+        return self.with_guests.utilisation / self.online_only.utilisation if self.online_only.utilisation else 0.0
+
+
+def totals(report: DayReport) -> DayTotals:
+    """A DayReport as totals."""
+    seconds = max(report.at - report.day_start, 1.0)
+    used = sum(report.core_seconds.values())
+    return DayTotals(
+        utilisation=used / (report.capacity_cores * seconds),
+        guest_core_hours=report.core_seconds.get(QosClass.RECLAIMED, 0.0) / 3600,
+        lost_core_hours=report.lost_core_seconds / 3600,
+        service_minutes=report.service_minutes,
+        violation_minutes=report.violation_minutes,
+        evictions=dict(report.evictions),
+        finished=report.finished,
+    )
+
+
+def rows(outcome: DayOutcome) -> list[tuple[str, str, str]]:
+    """(what, online-only, with guests): the table, ready to be drawn."""
+    alone, both = outcome.online_only, outcome.with_guests
+    return [
+        ("average CPU utilisation", f"{alone.utilisation:.1%}", f"{both.utilisation:.1%}  ({outcome.gain:.2f} x)"),
+        ("guest core-hours", f"{alone.guest_core_hours:.0f}", f"{both.guest_core_hours:.0f}"),
+        ("  of which lost to evictions", f"{alone.lost_core_hours:.0f}", f"{both.lost_core_hours:.0f}"),
+        ("guests finished", f"{alone.finished}", f"{both.finished}"),
+        *(
+            (f"evictions: {rule}", f"{alone.evictions.get(rule, 0)}", f"{both.evictions.get(rule, 0)}")
+            for rule in sorted({*alone.evictions, *both.evictions}) or ["none"]
+        ),
+        ("owner SLO-violation minutes", _violations(alone), _violations(both)),
+        ("placements", "", f"{outcome.placements}, busiest second {outcome.placements_per_second:.0f}/s"),
+        (
+            "  submission to placement",
+            "",
+            f"p50 {outcome.placement_p50:.0f} s, p99 {outcome.placement_p99:.0f} s of the day",
+        ),
+    ]
+
+
+def _violations(run: DayTotals) -> str:
+    share = run.violation_minutes / run.service_minutes if run.service_minutes else 0.0
+    return f"{run.violation_minutes} of {run.service_minutes}  ({share:.3%})"
+
+
+def plain_table(outcome: DayOutcome) -> str:
+    """The table as text, for pipes and logs."""
+    head = f"{outcome.nodes} virtual nodes, {outcome.cores:.0f} usable CPUs, seed {outcome.seed} (simulated hardware)"
+    body = [("", "online only", "with guests"), *rows(outcome)]
+    widths = [max(len(row[i]) for row in body) for i in range(3)]
+    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in body]
+    return "\n".join([head, "", *lines, "", *outcome.notes, f"journal: {outcome.journal}"])
+
+
+def as_json(outcome: DayOutcome) -> dict[str, Any]:
+    """The outcome for machines."""
+    plain: dict[str, Any] = msgspec.to_builtins(outcome)
+    return plain | {"gain": outcome.gain}

@@ -1,0 +1,1 @@
+"""Reading the bus, starting the laptop stack, drawing on a terminal."""

@@ -1,0 +1,127 @@
+"""Commands about this machine and this installation: its topology, what is submitted, what is set."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import msgspec
+
+from neap.common.bus.memory import MemoryBroker
+from neap.common.bus.port import Bus, Received
+from neap.common.contract.catalogue import CHANNELS, NODE_USAGE, STREAMS, TOPOLOGY
+from neap.common.errors import InputError, SettingsError
+from neap.common.host.real import RealHost
+from neap.common.model.describe import describe_tree, describe_usage
+from neap.common.model.topology import NodeTopology
+from neap.common.model.usage import NodeUsage
+from neap.common.runtime.clock import wall_clock
+from neap.common.runtime.launch import build_services, find_room
+from neap.common.runtime.run import Running
+from neap.common.runtime.service import Outside
+from neap.common.runtime.settings import PROCESS, ProcessSettings, Sources, process_environment
+from neap.common.telemetry.otel import make_tracer
+from neap.common.telemetry.span import NoTracer
+from neap.common.units import Seconds
+from neap.console.shell.reading import open_bus
+from neap.console.shell.submitting import read_workloads, submit
+
+PATIENCE: Seconds = 10.0
+
+
+async def show_node(root: str, *, as_json: bool) -> str:
+    """Run the reporter on this machine until it has said everything once.
+
+    Raises:
+        InputError: nothing could be read below `root`.
+    """
+    if not Path(root).is_dir():
+        raise InputError(f"--root {root}: no such directory")
+    broker, clock, room = MemoryBroker(), wall_clock(), find_room("reporter")
+    bus, mine = broker.bus("reporter"), broker.bus("console")
+    await bus.ensure(STREAMS, CHANNELS)
+    outside = Outside(bus=bus, clock=clock, host=RealHost(root), tracer=NoTracer())
+    settings = {room.name: Sources().load(room.settings, room.name)}
+    [(service, _)] = build_services([room], settings, lambda *_: outside, nodes=["here"])
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(Running(service, outside, count=lambda *_: None).run(stop))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            topology, usage = await asyncio.gather(_topology(mine), _usage(mine))
+    except TimeoutError:
+        raise InputError(f"{root}: the reporter found no topology there within {PATIENCE:.0f} s") from None
+    finally:
+        stop.set()
+        await running
+    if as_json:
+        return json.dumps({"topology": msgspec.to_builtins(topology), "usage": msgspec.to_builtins(usage)}, indent=2)
+    return f"{describe_tree(topology)}\n\n{describe_usage(usage, topology)}"
+
+
+async def _topology(bus: Bus) -> NodeTopology:
+    async with bus.watch(TOPOLOGY.only()) as items:
+        async for item in items:
+            if isinstance(item, Received):
+                return item.message
+    raise InputError("the reporter ended")
+
+
+async def _usage(bus: Bus) -> NodeUsage:
+    """The first report with rates."""
+    async with bus.subscribe(NODE_USAGE.only()) as items:
+        async for item in items:
+            if isinstance(item, Received) and (item.message.cpu is not None or item.message.seq > 2):
+                return item.message
+    raise InputError("the reporter ended")
+
+
+async def submit_file(file: Path, url: str) -> list[str]:
+    """Submit what a manifest asks for; one line each.
+
+    Raises:
+        InputError: names file, place and what is wrong; nothing was submitted then.
+    """
+    clock = wall_clock()
+    workloads, passed = read_workloads(file, salt=f"{clock.now():.3f}")
+    tracer = make_tracer("console", process_environment())
+    async with open_bus(url) as bus:
+        for workload in workloads:
+            await submit(workload, bus, clock, tracer)
+    await asyncio.to_thread(tracer.close)
+    lines = [f"submitted {workload.key} ({workload.qos}), uid {workload.uid}" for workload in workloads]
+    return lines + [f"passed through: {kind}" for kind in passed]
+
+
+def explain_settings(sections: list[str], config: Path | None, *, as_json: bool) -> str:
+    """Every setting of the named services.
+
+    Raises:
+        SettingsError: an unknown service, or a setting that does not hold.
+    """
+    sources = Sources(file=config, environment=process_environment(), overrides={})
+    rows = []
+    for name in sections or (PROCESS, *installed()):
+        kind = ProcessSettings if name == PROCESS else find_room(name).settings
+        rows += sources.explain(kind, name)
+    if as_json:
+        return json.dumps([msgspec.to_builtins(row) for row in rows], indent=2)
+    lines = []
+    for row in rows:
+        lines.append(f"{row.key} = {row.value}   [{row.origin}]")
+        lines.append(f"    {row.doc or '(no description)'}  (allowed: {row.allowed})")
+    return "\n".join(lines)
+
+
+def installed() -> list[str]:
+    """The services that are installed here."""
+    from neap.common.contract.catalogue import SERVICES  # noqa: PLC0415
+
+    found = []
+    for name in SERVICES:
+        try:
+            find_room(name)
+        except SettingsError:
+            continue
+        found.append(name)
+    return found

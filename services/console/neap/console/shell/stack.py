@@ -1,0 +1,140 @@
+"""The laptop stack: an embedded NATS server and one process per room, all of them children of this one.
+
+Children get a session of their own, so Ctrl-C reaches only this process, and the kernel ends them when this
+process dies, however it dies. A child that ends by itself is started again, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from neap.common.errors import PortError, SettingsError
+from neap.common.runtime.settings import process_environment
+from neap.common.testing.natsd import NatsServer
+from neap.common.units import Seconds
+
+ROOMS: Final = ("virtual", "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler")
+GRACE: Final[Seconds] = 12.0
+MOST_RESTARTS: Final = 20
+RESTART_AFTER: Final[Seconds] = 0.2
+PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass
+class Child:
+    """One room's process. `wanted` is false once it is to stay away."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    restarts: int = 0
+    wanted: bool = True
+
+
+@dataclass
+class Stack:
+    """See module docstring. `settings` are `section.key=value` for every child."""
+
+    out: Path
+    settings: Sequence[str]
+    rooms: Sequence[str] = ROOMS
+    port: int = 0
+    tell: Callable[[str], None] = lambda _: None
+    children: dict[str, Child] = field(default_factory=dict)
+    server: NatsServer | None = None
+    _ending: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _minders: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def __aenter__(self) -> Stack:
+        """Start everything, or nothing.
+
+        Raises:
+            SettingsError, PortError: names the port taken or the folder that cannot be written.
+        """
+        try:
+            (self.out / "logs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"{self.out}: cannot be written: {error.strerror}") from None
+        async with AsyncExitStack() as ending:
+            self.server = await ending.enter_async_context(NatsServer(store=self.out / "nats", port=self.port))
+            ending.push_async_callback(self._end)
+            for name in self.rooms:
+                self.children[name] = Child(name, await self._spawn(name))
+                self._minders.append(asyncio.ensure_future(self._mind(self.children[name])))
+            self._ending = ending.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End everything, the server last."""
+        await self._ending.aclose()
+
+    async def _end(self) -> None:
+        """End the children: TERM, a bounded wait, KILL."""
+        for child in self.children.values():
+            child.wanted = False
+            _signal(child.process, signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await asyncio.gather(*(child.process.wait() for child in self.children.values()))
+        for child in self.children.values():
+            if child.process.returncode is None:
+                _signal(child.process, signal.SIGKILL)
+                await child.process.wait()
+        for minder in self._minders:
+            minder.cancel()
+        await asyncio.gather(*self._minders, return_exceptions=True)
+
+    @property
+    def url(self) -> str:
+        """Where the bus is."""
+        if self.server is None:
+            raise PortError("the stack is not running")
+        return self.server.url
+
+    async def _spawn(self, name: str) -> asyncio.subprocess.Process:
+        arguments = [part for pair in (f"process.nats_url={self.url}", *self.settings) for part in ("--set", pair)]
+        return await spawn([sys.executable, "-m", f"neap.{name}", *arguments], log=self.out / "logs" / f"{name}.log")
+
+    async def _mind(self, child: Child) -> None:
+        """Start a child again when it ends unasked."""
+        while True:
+            status = await child.process.wait()
+            if not child.wanted or child.restarts >= MOST_RESTARTS:
+                return
+            child.restarts += 1
+            self.tell(f"{child.name} ended with {status}; started again ({child.restarts})")
+            await asyncio.sleep(RESTART_AFTER)
+            if child.wanted:
+                child.process = await self._spawn(child.name)
+
+
+async def spawn(command: Sequence[str], *, log: Path, capture: bool = False) -> asyncio.subprocess.Process:
+    """A child in a session of its own that dies with this process; its output is appended to `log`."""
+    with log.open("ab") as sink:
+        out: IO[bytes] | int = asyncio.subprocess.PIPE if capture else sink
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=sink,
+            env=dict(process_environment()),
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+
+def _die_with_parent() -> None:
+    with suppress(OSError, AttributeError):  # Linux only; elsewhere a killed parent leaves children
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)

@@ -1,0 +1,65 @@
+"""`neap submit`: manifests become workloads on the bus, each with the first line of its trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from neap.common.bus.port import Bus
+from neap.common.contract.catalogue import TRAIL, WORKLOAD
+from neap.common.errors import InputError
+from neap.common.model.lifecycle import Submitted
+from neap.common.model.manifest import workloads_of
+from neap.common.model.trail import ObjectRef, TrailEntry
+from neap.common.model.workload import Workload
+from neap.common.runtime.clock import Clock
+from neap.common.telemetry.span import Tracer, current, object_context
+from neap.common.telemetry.spanning import decision_span
+
+SOURCE = "console"
+
+
+def read_workloads(file: Path, *, salt: str) -> tuple[list[Workload], list[str]]:
+    """The workloads of a YAML or JSON file, and the kinds passed through.
+
+    Raises:
+        InputError: names file, place and what is wrong.
+    """
+    try:
+        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    return workloads_of(documents, where=str(file), salt=salt)
+
+
+async def submit(workload: Workload, bus: Bus, clock: Clock, tracer: Tracer) -> None:
+    """Submit one workload.
+
+    Raises:
+        PortError: the bus did not take it.
+    """
+    at = clock.now()
+    about = ObjectRef(namespace=workload.namespace, name=workload.name, uid=workload.uid)
+    home = object_context(about)
+    entry = TrailEntry(
+        at=at,
+        source=SOURCE,
+        id=f"{workload.uid}.{workload.attempt}.submitted",
+        about=about,
+        what="submitted",
+        why=f"{workload.qos}, asks for {', '.join(f'{kind} {amount}' for kind, amount in sorted(workload.requests.items())) or 'nothing'}",
+        trace=home.trace,
+        parent=workload.owner,
+    )
+    token = current.set(home)
+    try:
+        stored = await bus.emit(TRAIL.at(namespace=workload.namespace, name=workload.name), entry, id=entry.id)
+        if not stored.duplicate:
+            tracer.record(decision_span(entry, SOURCE, None, root=True))
+        message = Submitted(at=at, source=SOURCE, workload=workload)
+        await bus.emit(WORKLOAD.at(namespace=workload.namespace, name=workload.name), message, id=f"{entry.id}.event")
+    finally:
+        current.reset(token)

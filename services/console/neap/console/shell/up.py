@@ -1,0 +1,204 @@
+"""`neap up`: the stack, the day, the same day without guests beside it, the table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from neap.common.bus.nats import connect
+from neap.common.bus.port import Bus
+from neap.common.contract.catalogue import CHANNELS, STREAMS
+from neap.common.errors import PortError, SettingsError
+from neap.common.model.day import DayReport
+from neap.common.runtime.clock import stopwatch, wall_seconds
+from neap.common.units import HOUR, Seconds
+from neap.console.core.summary import DayOutcome, as_json, plain_table, totals
+from neap.console.shell import screen
+from neap.console.shell.reading import JOURNAL, OUT, URL_FILE
+from neap.console.shell.stack import Stack, spawn
+from neap.console.shell.watcher import Watcher
+from neap.virtual.pace import day_settings
+from neap.virtual.settings import NOMINAL_START
+
+LEAD: Final[Seconds] = 6.0  # real seconds between start and the day's first minute, for the services to come up
+REPORT: Final = "report.json"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What was asked for on the command line."""
+
+    nodes: int
+    seed: int
+    speed: float
+    day: Path | None
+    hours: float
+    out: Path | None
+    port: int
+    as_json: bool
+    in_process: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where journal, report and logs go."""
+        return (self.out or OUT).absolute()
+
+
+async def live_through(ask: Ask) -> int:
+    """Run the day; the exit status. Ctrl-C or TERM ends everything cleanly with 130."""
+    tell = screen.teller(quiet=False)
+    work = asyncio.ensure_future(_day(ask))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    try:
+        outcome = await work
+    except asyncio.CancelledError:
+        tell("stopped; nothing is left running")
+        return 130
+    report = as_json(outcome)
+    (ask.folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    if ask.as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    elif screen.is_terminal():
+        screen.draw_table(outcome)
+    else:
+        sys.stdout.write(plain_table(outcome) + "\n")
+    return 0
+
+
+async def _day(ask: Ask) -> DayOutcome:
+    tell = screen.teller(quiet=ask.as_json)
+    tell(f"{ask.nodes} virtual nodes (simulated hardware made of real machine snapshots), seed {ask.seed}")
+    tell(
+        f"a day at {ask.speed:.0f} x: nodes report every virtual minute instead of every second,"
+        f" about {ask.hours * HOUR / ask.speed:.0f} s"
+    )
+    folder = _fresh(ask.folder)
+    async with _baseline(ask) as alone, _running(ask, tell) as bus:
+        with (folder / JOURNAL).open("wb") as journal:
+            watcher = Watcher(bus, stopwatch, journal)
+            report = await _watch(watcher, ask)
+        tell("the day is over; waiting for the online-only run" if not alone.done() else "the day is over")
+        return _outcome(ask, watcher, report, await alone)
+
+
+@asynccontextmanager
+async def _running(ask: Ask, tell: Any) -> AsyncIterator[Bus]:
+    """The bus of a cluster that lives through the day."""
+    if ask.in_process:
+        from neap.virtual.simulation import in_process  # noqa: PLC0415
+
+        async with in_process(_settings(ask), epoch=NOMINAL_START, speed=ask.speed) as bus:
+            yield bus
+        return
+    folder = ask.folder
+    origin = wall_seconds() + LEAD
+    settings = [
+        f"process.clock=epoch={NOMINAL_START},origin={origin},speed={ask.speed}",
+        f"process.host=virtual://{folder / 'hosts.sock'}",
+        f"process.nodes={','.join(f'n{index}' for index in range(1, ask.nodes + 1))}",
+        f"virtual.socket={folder / 'hosts.sock'}",
+        f"enforcer.journal_dir={folder / 'restore'}",
+        *_settings(ask),
+    ]
+    async with Stack(folder, settings, port=ask.port, tell=tell) as stack:
+        tell(f"NATS at {stack.url}; {len(stack.children)} services, one process each; logs in {folder / 'logs'}")
+        (folder / URL_FILE).write_text(stack.url + "\n")
+        bus = await connect(stack.url, name="neap-console")
+        try:
+            await bus.ensure(STREAMS, CHANNELS)
+            yield bus
+        finally:
+            (folder / URL_FILE).unlink(missing_ok=True)
+            with suppress(PortError):
+                await bus.close()
+
+
+def _settings(ask: Ask) -> list[str]:
+    """What every service of this day is told."""
+    settings = day_settings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR)
+    return [*settings, *([f"virtual.file={ask.day}"] if ask.day else [])]
+
+
+@asynccontextmanager
+async def _baseline(ask: Ask) -> AsyncIterator[asyncio.Future[DayReport]]:
+    """The same day with online services only, simulated in a process of its own beside the real run."""
+    command = [sys.executable, "-m", "neap.console", "sim", "--plain", "--json", "--nodes", str(ask.nodes)]
+    command += ["--seed", str(ask.seed), "--length", str(ask.hours), *(["--day", str(ask.day)] if ask.day else [])]
+    log = ask.folder / "logs" / "online-only.log"
+    process = await spawn(["nice", "-n", "10", *command], log=log, capture=True)
+    reading = asyncio.ensure_future(_read_report(process, log))
+    try:
+        yield reading
+    finally:
+        reading.cancel()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _read_report(process: asyncio.subprocess.Process, log: Path) -> DayReport:
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise SettingsError(f"the online-only run ended with {process.returncode}; see {log}")
+    return msgspec.json.decode(output, type=DayReport)
+
+
+async def _watch(watcher: Watcher, ask: Ask) -> DayReport:
+    live = screen.is_terminal() and not ask.as_json
+    drawing = asyncio.ensure_future(screen.show(watcher.progress, f"neap up · {ask.nodes} nodes", live=live))
+    try:
+        return await watcher.run()
+    finally:
+        drawing.cancel()
+        await asyncio.gather(drawing, return_exceptions=True)
+
+
+def _outcome(ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport) -> DayOutcome:
+    placing = watcher.placing
+    notes = (
+        "Owners follow CPU curves of Alibaba 2018 and Google 2019, guests and GPU pods the shapes of Alibaba's GPU trace.",
+        "Kernels, kubelet and request latency are modelled (libs/virtual); neap's services, NATS and their messages are real.",
+        *watcher.progress.hints(),
+    )
+    return DayOutcome(
+        nodes=report.nodes,
+        cores=report.capacity_cores,
+        seed=ask.seed,
+        with_guests=totals(report),
+        online_only=totals(alone),
+        placements=placing.per_second.total(),
+        placement_p50=placing.percentile(0.50),
+        placement_p99=placing.percentile(0.99),
+        placements_per_second=float(max(placing.per_second.values(), default=0)),
+        journal=str(ask.folder / JOURNAL),
+        notes=notes,
+    )
+
+
+def _fresh(folder: Path) -> Path:
+    """An output folder without the traces of an earlier day.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    import shutil  # noqa: PLC0415
+
+    try:
+        for name in ("nats", "logs", "restore"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (JOURNAL, REPORT, URL_FILE, "hosts.sock"):
+            (folder / name).unlink(missing_ok=True)
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be written: {error.strerror}") from None
+    return folder

@@ -1,0 +1,92 @@
+"""Reads a running day off the bus: progress for the eye, every stored message for the journal, times for the table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import msgspec
+
+from neap.common.bus.port import Bus, Received
+from neap.common.contract.catalogue import DAY_REPORT, HEADROOM, PLACEMENTS, TRAIL, WORKLOAD
+from neap.common.model.day import DayReport
+from neap.common.model.lifecycle import Submitted
+from neap.common.model.placement import Placed
+from neap.common.units import Seconds
+from neap.console.core.progress import Progress
+
+
+@dataclass
+class Placing:
+    """How long workloads waited (seconds of the day), and how many were placed in each real second."""
+
+    submitted: dict[str, Seconds] = field(default_factory=dict)
+    waited: list[Seconds] = field(default_factory=list)
+    per_second: Counter[int] = field(default_factory=Counter)
+
+    def see(self, message: Any, stopwatch: Seconds) -> None:
+        """Fold one stored message."""
+        match message:
+            case Submitted(at=at, workload=workload):
+                self.submitted.setdefault(workload.uid, at)
+            case Placed(at=at, placement=placement):
+                self.per_second[int(stopwatch)] += 1
+                since = self.submitted.get(placement.workload.uid)
+                if since is not None and placement.workload.attempt == 1:
+                    self.waited.append(max(0.0, at - since))
+
+    def percentile(self, share: float) -> Seconds:
+        """Nearest-rank percentile of the waits; 0 when nothing was placed."""
+        ranked = sorted(self.waited)
+        return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0
+
+
+@dataclass
+class Watcher:
+    """Follows one day until its report says that it is over."""
+
+    bus: Bus
+    stopwatch: Callable[[], Seconds]
+    journal: BinaryIO | None = None
+    progress: Progress = field(default_factory=Progress)
+    placing: Placing = field(default_factory=Placing)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> DayReport:
+        """Until the day is over; returns its last report."""
+        sources = (
+            self.bus.watch(DAY_REPORT.only()),
+            self.bus.watch(HEADROOM.only()),
+            self.bus.follow(WORKLOAD.only()),
+            self.bus.follow(PLACEMENTS.only()),
+            self.bus.follow(TRAIL.only()),
+        )
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._read(source)) for source in sources]
+            await self.over.wait()
+            for task in tasks:
+                task.cancel()
+        if self.progress.report is None:
+            raise RuntimeError("a day is over that never was reported")
+        return self.progress.report
+
+    async def _read(self, source: AbstractAsyncContextManager[Any]) -> None:
+        async with source as items:
+            async for item in items:
+                if isinstance(item, Received):
+                    self._see(item)
+
+    def _see(self, item: Received[Any]) -> None:
+        message = item.message
+        self.progress.see(message)
+        self.placing.see(message, self.stopwatch())
+        if isinstance(message, DayReport):
+            if message.over:
+                self.over.set()
+        elif self.journal is not None and item.subject.startswith("neap."):
+            line = {"seq": item.seq, "subject": item.subject, "message": message}
+            self.journal.write(msgspec.json.encode(line) + b"\n")

@@ -1,0 +1,1 @@
+"""Advice and what the host shows now -> an ordered plan of writes. No I/O."""

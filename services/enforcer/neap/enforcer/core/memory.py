@@ -1,0 +1,45 @@
+"""Memory limits as the kernel keeps them: whole pages, "max" for none.
+
+    kept = floor(bytes / page) × page       [bytes]
+
+The page size is not ours to know (4, 16 or 64 KiB), so a value agrees if any of them explains what is read.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from neap.common.errors import InputError
+from neap.common.units import KIB, Bytes
+from neap.enforcer.core.knob import LIFTED, whole
+
+PAGES: Final = (4 * KIB, 16 * KIB, 64 * KIB)
+UNLIMITED: Final = -1
+LARGEST: Final = 1 << 62
+
+
+def format_limit(limit: Bytes) -> str:
+    """Bytes, or "max" for -1.
+
+    Raises:
+        InputError: less than the largest page, which would stop the cgroup, or beyond any machine.
+    """
+    if limit == UNLIMITED:
+        return LIFTED
+    if not PAGES[-1] <= limit < LARGEST:
+        raise InputError(f"{limit} bytes are no memory limit ({PAGES[-1]} and more; -1 lifts it)")
+    return str(limit)
+
+
+def parse_limit(text: str) -> Bytes:
+    """Bytes, -1 for "max".
+
+    Raises:
+        InputError: malformed.
+    """
+    return UNLIMITED if text.strip() == LIFTED else whole(text)
+
+
+def agree(wanted: Bytes, read: Bytes) -> bool:
+    """Whether `read` is what the kernel keeps of `wanted`."""
+    return wanted == read or (wanted != UNLIMITED and any(wanted // page * page == read for page in PAGES))

@@ -1,0 +1,1 @@
+"""Hands: reads and writes kernel files, keeps the restore journal."""

@@ -1,0 +1,1 @@
+"""Usage, headroom and placements -> evictions. No I/O."""

@@ -1,0 +1,201 @@
+"""The evictor's decisions: at every report, is a rule beyond its threshold for long enough, and who helps most.
+
+An eviction is a command with an id, f"{uid}.{attempt}.evict": stored once however often it is sent, and whoever
+executes it ends that attempt and no other, so a repetition is harmless. The victim counts as gone until the ledger
+releases it. If it does not within grace + `confirm_after` reports, the command is taken for lost: the guest counts
+again, and if it is chosen again the id gets a number (".2"), because the first one would not be stored twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from neap.common.contract.catalogue import EVICTIONS, HEADROOM, PLACEMENTS
+from neap.common.errors import SettingsError
+from neap.common.model.advice import Headroom
+from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
+from neap.common.model.usage import ContainerUsage, NodeUsage
+from neap.common.runtime.machine import Arrived, Count, Decide, Emit, Event, Gone, Instruction, Synced
+from neap.common.units import Seconds
+from neap.evictor.core.budget import Budget, fewest, may_leave
+from neap.evictor.core.guests import Resident, fold, measured
+from neap.evictor.core.hold import Held, Hold
+from neap.evictor.core.rule import Rule, RuleSettings
+from neap.evictor.core.story import Choice, command_of, line_of
+from neap.evictor.core.view import Guest, Level, Victim, View
+from neap.evictor.settings import Settings
+
+
+class EvictorMachine:
+    """See module docstring."""
+
+    def __init__(self, settings: Settings, rules: Mapping[str, Rule]) -> None:
+        self._settings = settings
+        self._rules = _asked(rules, settings)
+        self._holds = {name: Hold() for name in self._rules}
+        self._budget = Budget(settings.most)
+        self._guests: dict[str, Resident] = {}
+        self._synced = False
+        self._ledger_seq = 0
+        self._headroom: Headroom | None = None
+        self._heard: Seconds = float("-inf")  # `at` of the newest report
+        self._stale: set[str] = set()  # inputs said to be too old
+        self._leaving: dict[str, Seconds] = {}  # uid -> until when its release is awaited
+        self._commands: dict[str, int] = {}  # uid -> commands sent for this attempt
+
+    def handle(self, event: Event) -> Sequence[Instruction]:
+        """See Machine."""
+        match event:
+            case Arrived(at=at, message=NodeUsage() as usage):
+                return self._report(usage, at)
+            case Arrived(message=(Placed() | Released() | Checkpoint()) as entry, seq=seq):
+                self._fold(entry, seq)
+            case Arrived(message=Headroom() as headroom):
+                if headroom.node == self._settings.node and (
+                    self._headroom is None or headroom.at >= self._headroom.at
+                ):
+                    self._headroom = headroom
+            case Gone(channel=channel) if channel is HEADROOM:
+                self._headroom = None
+            case Synced(channel=channel) if channel is PLACEMENTS:
+                self._synced = True
+        return ()
+
+    def validate(self) -> None:
+        """Only guests that are here, reclaimed and unprotected are on their way out."""
+        assert self._leaving.keys() <= self._commands.keys() <= self._guests.keys(), "somebody leaves who is not here"
+        for uid in self._leaving:
+            assert self._may_leave(self._guests[uid]), f"{uid} is leaving, and must not"
+
+    def _may_leave(self, guest: Resident | Guest) -> bool:
+        return may_leave(guest.workload, self._settings.protected_labels, self._settings.protected_owners)
+
+    def _fold(self, entry: LedgerEntry, seq: int) -> None:
+        if entry.node != self._settings.node or 0 < seq <= self._ledger_seq:
+            return
+        self._ledger_seq = seq
+        before, self._guests = self._guests, fold(self._guests, entry)
+        for uid in tuple(self._commands):
+            now = self._guests.get(uid)
+            is_gone = now is None or now.workload.attempt != before[uid].workload.attempt
+            if now is None or is_gone or not self._may_leave(now):
+                self._leaving.pop(uid, None)
+            if is_gone:
+                del self._commands[uid]
+
+    # -- one report --------------------------------------------------------------------------------------------------
+
+    def _report(self, usage: NodeUsage, at: Seconds) -> Sequence[Instruction]:
+        if usage.node != self._settings.node or usage.at <= self._heard:
+            return ()
+        gap, self._heard = usage.at - self._heard, usage.at
+        period = usage.period if usage.period > 0 else 1.0
+        patience = self._settings.stale_after * period
+        if not self._synced:
+            return ()
+        if at - usage.at > patience:
+            return self._say_stale("usage", is_stale=True)
+        if gap > patience:
+            self._holds = {name: Hold() for name in self._rules}
+        said = [*self._say_stale("usage", is_stale=False), *self._give_up(at)]
+        view = self._view(usage, at, self._settings.offer_stale_after * period, said)
+        due = self._due(view)
+        if not due:
+            return said
+        if self._leaving:
+            return [*said, _held_back("unconfirmed")]
+        left = self._budget.left(at, self._settings.window * period)
+        if left <= 0:
+            return [*said, _held_back("budget")]
+        choice = self._choose(view, due, left)
+        if choice is None:
+            return [*said, _held_back("nobody may leave")]
+        for victim in choice.victims:
+            said.extend(self._evict(victim, choice, usage, at, period))
+        return said
+
+    def _say_stale(self, what: str, *, is_stale: bool) -> list[Instruction]:
+        """Counted when it becomes so, not at every report."""
+        if is_stale == (what in self._stale):
+            return []
+        self._stale.symmetric_difference_update({what})
+        return [Count("neap_evictor_stale_total", labels={"input": what})] if is_stale else []
+
+    def _give_up(self, at: Seconds) -> list[Instruction]:
+        late = [uid for uid, until in self._leaving.items() if until <= at]
+        for uid in late:
+            del self._leaving[uid]
+        return [Count("neap_evictor_unconfirmed_total", len(late))] if late else []
+
+    def _view(self, usage: NodeUsage, at: Seconds, patience: Seconds, said: list[Instruction]) -> View:
+        headroom = self._headroom
+        is_stale = headroom is not None and (bool(headroom.stale) or at - headroom.at > patience)
+        said.extend(self._say_stale("headroom", is_stale=is_stale))
+        containers: dict[str, list[ContainerUsage]] = {}
+        for container in usage.containers:
+            containers.setdefault(container.uid, []).append(container)
+        present: list[Guest] = []
+        leaving: list[Guest] = []
+        for uid, resident in self._guests.items():
+            guest = measured(resident, containers.get(uid, []))
+            (leaving if uid in self._leaving else present).append(guest)
+        offer = None if headroom is None or is_stale else headroom.offer
+        return View(at, usage, tuple(present), tuple(leaving), offer)
+
+    def _due(self, view: View) -> list[tuple[str, Level, Held]]:
+        """Levels to act on: hard ones first, then in the order of the rules."""
+        due = []
+        for name, (rule, settings) in self._rules.items():
+            levels = rule.pressure(view, settings)
+            due += [(name, level, held) for level, held in self._holds[name].feel(levels, settings, view.at)]
+        return sorted(due, key=lambda item: not item[1].hard)
+
+    def _choose(self, view: View, due: Sequence[tuple[str, Level, Held]], left: int) -> Choice | None:
+        """The first level for which anybody may leave, and as few as it takes."""
+        candidates = [guest for guest in view.guests if self._may_leave(guest)]
+        for name, level, held in due:
+            ranked = self._rules[name][0].rank(view, level, candidates)
+            if victims := fewest(ranked, level.need)[:left]:
+                return Choice(name, level, held, ranked, victims)
+        return None
+
+    # -- the command -------------------------------------------------------------------------------------------------
+
+    def _evict(
+        self, victim: Victim, choice: Choice, usage: NodeUsage, at: Seconds, period: Seconds
+    ) -> Sequence[Instruction]:
+        workload, node = victim.guest.workload, self._settings.node
+        uid, attempt = workload.uid, workload.attempt
+        number = self._commands[uid] = self._commands.get(uid, 0) + 1
+        self._leaving[uid] = at + self._settings.grace + self._settings.confirm_after * period
+        self._budget.spend(at)
+        again = "" if number == 1 else f".{number}"
+        command = command_of(victim, choice, at=at, node=node, grace=self._settings.grace)
+        line = line_of(command, workload, id=f"{uid}.{attempt}.chosen{again}", cause=f"{node}.usage.{usage.seq}")
+        return (
+            Decide(line),
+            Emit(EVICTIONS.at(node=node), command, id=f"{uid}.{attempt}.evict{again}"),
+            Count("neap_evictor_evictions_total", labels={"rule": choice.rule}),
+        )
+
+
+def _asked(rules: Mapping[str, Rule], settings: Settings) -> dict[str, tuple[Rule, RuleSettings]]:
+    """The rules in the order they are asked, each with its settings.
+
+    Raises:
+        SettingsError: a rule is named that is not there.
+    """
+    for key, names in (("order", settings.order), ("off", settings.off)):
+        for name in names:
+            if name not in rules:
+                raise SettingsError(f"evictor.{key}: no rule named {name!r} (known: {', '.join(rules)})")
+    names = (*settings.order, *(name for name in rules if name not in settings.order))
+    return {
+        name: (rules[name], getattr(settings, name, None) or rules[name].settings())
+        for name in names
+        if name not in settings.off
+    }
+
+
+def _held_back(reason: str) -> Count:
+    return Count("neap_evictor_held_back_total", labels={"reason": reason})

@@ -1,0 +1,37 @@
+"""Settings of the evictor. A rule's own are declared in its file; a group here makes them settable."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from neap.common.units import Seconds
+from neap.evictor.plugins.cpu_suppression import Settings as CpuSuppression
+from neap.evictor.plugins.memory_overuse import Settings as MemoryOveruse
+from neap.evictor.plugins.memory_pressure import Settings as MemoryPressure
+from neap.evictor.plugins.reclaimed_overuse import Settings as ReclaimedOveruse
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for every rule, then the rules. Reports come once per report period."""
+
+    node: str = ""  # whose guests are watched
+    grace: Annotated[Seconds, msgspec.Meta(ge=0)] = 30.0  # between TERM and KILL of an evicted guest
+    confirm_after: Annotated[int, msgspec.Meta(ge=1)] = 5  # reports beyond the grace until an eviction is given up
+    most: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2  # evictions per window, at most
+    window: Annotated[int, msgspec.Meta(ge=1)] = 10  # reports that are one window
+    stale_after: Annotated[int, msgspec.Meta(ge=1)] = 5  # periods after which a report is too old to act on
+    offer_stale_after: Annotated[int, msgspec.Meta(ge=1)] = 150  # periods; unchanged headroom is said again every 60
+    protected_labels: tuple[str, ...] = ("neap.io/protected", "neap.io/stateful")  # labels or annotations that protect
+    protected_owners: tuple[str, ...] = ("StatefulSet",)  # kinds of owner whose pods never leave
+    order: tuple[str, ...] = (
+        "memory_pressure",
+        "memory_overuse",
+        "reclaimed_overuse",
+    )  # rules first asked; then others
+    off: tuple[str, ...] = ()  # rules not asked at all
+    reclaimed_overuse: ReclaimedOveruse = ReclaimedOveruse()
+    memory_pressure: MemoryPressure = MemoryPressure()
+    memory_overuse: MemoryOveruse = MemoryOveruse()
+    cpu_suppression: CpuSuppression = CpuSuppression()

@@ -1,0 +1,1 @@
+"""Decisions of the reporter, without I/O."""

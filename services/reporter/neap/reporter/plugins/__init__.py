@@ -1,0 +1,1 @@
+"""One file, one collector: which files it wants, how to parse them, which fields they yield."""

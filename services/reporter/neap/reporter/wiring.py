@@ -1,0 +1,36 @@
+"""What the reporter hears, when it acts, and what it can do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from neap.common.errors import SettingsError
+from neap.common.runtime import plugins
+from neap.common.runtime.service import Outside, Service, every
+from neap.reporter.core.collector import Collector
+from neap.reporter.core.machine import LOOK, REPORT, SOURCE, ReporterMachine
+from neap.reporter.settings import Settings
+from neap.reporter.shell.host import effects
+
+SETTINGS: Final = Settings
+COLLECTORS: Final = plugins.load("neap.reporter.plugins", Collector, group="neap.reporter.plugins")
+
+
+def wire(settings: Settings, outside: Outside) -> Service:
+    """One node's reporter.
+
+    Raises:
+        SettingsError: a collector that is to be off does not exist.
+    """
+    if unknown := sorted(set(settings.off) - set(COLLECTORS)):
+        raise SettingsError(f"reporter.off names no collector: {unknown} (known: {', '.join(COLLECTORS)})")
+    return Service(
+        SOURCE,
+        settings.node,
+        machine=ReporterMachine(settings, COLLECTORS),
+        routes=(
+            every(settings.period, REPORT, phase=settings.phase),
+            every(settings.period * settings.topology_every, LOOK, phase=settings.phase),
+        ),
+        effects=effects(outside.host, outside.clock),
+    )

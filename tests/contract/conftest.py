@@ -1,0 +1,124 @@
+"""The stage of the bus contract: a broker in memory, or a real nats-server, behind the same verbs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nats
+import pytest
+
+from neap.common.bus.memory import MemoryBroker
+from neap.common.bus.nats import connect
+from neap.common.bus.patience import Patience
+from neap.common.bus.port import Bus
+from neap.common.contract.catalogue import CHANNELS, SERVICES, STREAMS
+from neap.common.contract.permissions import NODE_SERVICES, Rights, User, authorization, connection_name, rights
+from neap.common.errors import PortError
+from neap.common.testing.natsd import NatsServer, find_server
+
+PATIENCE = Patience(call=3.0, emit=8.0, ensure=8.0)
+NODE = "n1"
+
+
+def node_of(service: str) -> str:
+    """Node services live on NODE."""
+    return NODE if service in NODE_SERVICES else ""
+
+
+def rights_of(service: str) -> Rights:
+    """As the catalogue gives them."""
+    return rights([service], node_of(service))
+
+
+class MemoryStage:
+    def __init__(self) -> None:
+        self.broker = MemoryBroker(random=Random(1))
+
+    async def connect(self, name: str = "tester", *, service: str = "") -> Bus:
+        limits = rights_of(service) if service else None
+        return self.broker.bus(name, rights=limits, patience=PATIENCE)
+
+    async def restart(self, away: float = 0.0) -> None:
+        self.broker.restart(away)
+
+    async def inject(self, subject: str, payload: bytes) -> None:
+        self.broker.inject(subject, payload)
+
+
+class NatsStage:
+    def __init__(self, server: NatsServer) -> None:
+        self.server = server
+        self.buses: list[Bus] = []
+
+    async def connect(self, name: str = "tester", *, service: str = "") -> Bus:
+        who = connection_name(service, node_of(service)) if service else name
+        user = service or "all"
+        bus = await connect(self.server.url, name=who, user=user, password="secret", patience=PATIENCE)
+        self.buses.append(bus)
+        return bus
+
+    async def restart(self, away: float = 0.0) -> None:
+        await self.server.restart(kill=True, away=away)
+
+    async def inject(self, subject: str, payload: bytes) -> None:
+        raw = await nats.connect(self.server.url, user="all", password="secret")
+        await raw.publish(subject, payload)
+        await raw.flush()
+        await raw.close()
+
+
+def need_server() -> None:
+    """Skip on a laptop without the binary; fail where CI is set, because a silent skip is a hole."""
+    try:
+        find_server()
+    except PortError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def users() -> list[User]:
+    """Every service with its rights, and one that may do everything."""
+    everybody = User("all", Rights((">",), (">",)), password="secret")
+    return [everybody, *(User(service, rights_of(service), password="secret") for service in SERVICES)]
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    """A directory in memory where there is one: removing a store's fsynced files from a disk takes 0.1 s."""
+    shared_memory = "/dev/shm"
+    with TemporaryDirectory(prefix="neap-", dir=shared_memory if os.access(shared_memory, os.W_OK) else None) as path:
+        yield path
+
+
+@pytest.fixture
+async def nats_stage(store: str) -> AsyncIterator[NatsStage]:
+    """A server of its own, with everything the catalogue declares."""
+    need_server()
+    async with NatsServer(config=authorization(users()), store=store) as server:
+        stage = NatsStage(server)
+        await (await stage.connect()).ensure(STREAMS, CHANNELS)
+        yield stage
+        async with asyncio.TaskGroup() as group:
+            for bus in stage.buses:
+                group.create_task(bus.close())
+        await server.kill()  # nobody waits for its goodbye
+
+
+@pytest.fixture
+async def memory_stage() -> MemoryStage:
+    """A broker with everything the catalogue declares."""
+    stage = MemoryStage()
+    await (await stage.connect()).ensure(STREAMS, CHANNELS)
+    return stage
+
+
+@pytest.fixture(params=["memory", "nats"])
+def stage(request: pytest.FixtureRequest) -> Any:
+    """Each promise is kept by both."""
+    return request.getfixturevalue(f"{request.param}_stage")

@@ -1,0 +1,226 @@
+"""What only a real server can do to the NATS adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import nats
+import pytest
+
+from neap.common.bus.nats import NatsBus, connect
+from neap.common.bus.patience import Patience
+from neap.common.bus.port import CaughtUp, Deleted, Received
+from neap.common.contract.catalogue import CHANNELS, HEADROOM, NODE_USAGE, PLACEMENTS, PRESSURE, STREAMS, TRAIL_STREAM
+from neap.common.contract.channel import Delivery, State, Stream
+from neap.common.errors import Denied, InputError, PortError, Unavailable
+from neap.common.model.advice import Headroom
+from neap.common.model.placement import Released
+from neap.common.model.usage import NodeUsage, Pressure, PressureKind
+from neap.common.testing.natsd import NatsServer
+
+SOON = 5.0
+N1 = {"node": "n1"}
+
+
+def headroom(at: float, node: str = "n1") -> Headroom:
+    return Headroom(at=at, source="test", node=node, offer={}, arithmetic={})
+
+
+def released(uid: str) -> Released:
+    return Released(at=0.0, source="test", node="n1", uid=uid, reason="test")
+
+
+def pressure(value: float) -> Pressure:
+    return Pressure(
+        at=0.0, source="test", node="n1", kind=PressureKind.CPU, metric="m", value=value, threshold=1.0, risen=True
+    )
+
+
+async def one(items: AsyncIterator[Any]) -> Any:
+    async with asyncio.timeout(SOON):
+        return await anext(items)
+
+
+@pytest.fixture
+async def raw(nats_stage: Any) -> AsyncIterator[Any]:
+    """An operator's connection."""
+    client = await nats.connect(nats_stage.server.url, user="all", password="secret")
+    yield client.jetstream()
+    await client.close()
+
+
+async def test_follow_reads_a_stream_that_was_made_anew_from_its_beginning(nats_stage: Any, raw: Any) -> None:
+    bus = await nats_stage.connect()
+    for n in range(3):
+        await bus.append(PLACEMENTS.at(**N1), released(f"old{n}"), seen=n, id=f"old{n}")
+    async with bus.follow(PLACEMENTS.only()) as items:
+        assert [type(await one(items)) for _ in range(4)] == [Received, Received, Received, CaughtUp]
+        await raw.delete_stream("NEAP_LEDGER")
+        await bus.ensure(STREAMS, CHANNELS)
+        await bus.append(PLACEMENTS.at(**N1), released("new"), seen=0, id="new")
+        seen = [await one(items), await one(items)]
+        assert [item.message.uid for item in seen if isinstance(item, Received)] == ["new"]
+
+
+async def test_follow_goes_on_behind_a_purge(nats_stage: Any, raw: Any) -> None:
+    bus = await nats_stage.connect()
+    first = await bus.append(PLACEMENTS.at(**N1), released("a"), seen=0, id="a")
+    async with bus.follow(PLACEMENTS.only()) as items:
+        assert [type(await one(items)) for _ in range(2)] == [Received, CaughtUp]
+        await raw.purge_stream("NEAP_LEDGER")
+        second = await bus.append(PLACEMENTS.at(**N1), released("b"), seen=0, id="b")
+        item = await one(items)
+        assert (item.message.uid, item.seq) == ("b", second.seq)
+        assert second.seq > first.seq
+
+
+async def test_readers_survive_the_loss_of_their_consumer(nats_stage: Any, raw: Any) -> None:
+    bus = await nats_stage.connect()
+    await bus.emit(PRESSURE.at(**N1), pressure(1.0), id="1")
+    async with bus.follow(PRESSURE.only()) as entries, bus.consume(PRESSURE.only(), durable="d") as events:
+        assert [type(await one(entries)) for _ in range(2)] == [Received, CaughtUp]
+        await (await one(events)).ack()
+        for consumer in await raw.consumers_info("NEAP_PRESSURE"):
+            await raw.delete_consumer("NEAP_PRESSURE", consumer.name)
+        await bus.emit(PRESSURE.at(**N1), pressure(2.0), id="2")
+        seen = [await one(entries), await one(entries)]
+        assert [item.message.value for item in seen if isinstance(item, Received)] == [2.0]
+        assert (await one(events)).message.value in (1.0, 2.0)  # a durable that was removed remembers nothing
+
+
+async def test_a_watch_tells_the_difference_when_its_bucket_was_made_anew(nats_stage: Any, raw: Any) -> None:
+    bus = await nats_stage.connect()
+    for node in ("n1", "n2"):
+        await bus.put(HEADROOM.at(node=node), headroom(1.0, node))
+    async with bus.watch(HEADROOM.only()) as items:
+        assert [type(await one(items)) for _ in range(3)] == [Received, Received, CaughtUp]
+        await raw.delete_stream("KV_neap-headroom")
+        await bus.ensure(STREAMS, CHANNELS)
+        await bus.put(HEADROOM.at(node="n2"), headroom(2.0, "n2"))
+        seen = [await one(items) for _ in range(3)]
+        while not {"n1"} <= {item.subject for item in seen if isinstance(item, Deleted)}:
+            seen.append(await one(items))
+        newest = [item.message.at for item in seen if isinstance(item, Received) and item.subject == "n2"]
+        assert newest[-1:] in ([2.0], [])
+
+
+async def test_every_reader_outlives_three_crashes_in_a_row(nats_stage: Any) -> None:
+    """An append whose acknowledgement was lost is neither doubled nor reported as somebody else's."""
+    bus, reader = await nats_stage.connect("writer"), await nats_stage.connect("reader")
+    written, read = 0, []
+
+    async def write() -> None:
+        nonlocal written
+        for n in range(300):
+            outcome = await bus.append(PLACEMENTS.at(**N1), released(f"u{n}"), seen=written, id=f"u{n}")
+            written = outcome.seq
+            await asyncio.sleep(0.004)
+
+    async def follow() -> None:
+        async with reader.follow(PLACEMENTS.only()) as items:
+            async for item in items:
+                if isinstance(item, Received):
+                    read.append(item.message.uid)
+                if len(read) == 300:
+                    return
+
+    async with asyncio.timeout(20.0), asyncio.TaskGroup() as group:
+        group.create_task(follow())
+        group.create_task(write())
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            await nats_stage.restart()
+    assert read == [f"u{n}" for n in range(300)]
+
+
+async def test_ensure_repairs_what_can_be_changed_and_names_what_cannot(nats_stage: Any) -> None:
+    bus = await nats_stage.connect()
+    await bus.ensure((dataclasses.replace(TRAIL_STREAM, max_per_subject=7),), ())
+    await bus.ensure(STREAMS, ())
+    with pytest.raises(PortError, match=r"NEAP_TRAIL.*retention"):
+        await bus.ensure((dataclasses.replace(TRAIL_STREAM, delivery=Delivery.WORK),), ())
+
+
+async def test_ensure_names_a_stream_whose_limits_are_impossible() -> None:
+    async with NatsServer(jetstream="max_mem: 1MB") as server:
+        bus = await connect(server.url, name="tester")
+        huge = Stream("NEAP_HUGE", ("huge.>",), Delivery.EVENTS, max_age=0.0, max_bytes=1 << 50)
+        with pytest.raises(PortError, match=r"NEAP_HUGE.*1024Ti.*insufficient storage"):
+            await bus.ensure((huge,), ())
+        await bus.close()
+
+
+async def test_a_stream_that_nobody_made_is_named(nats_stage: Any, raw: Any) -> None:
+    bus = await connect(
+        nats_stage.server.url, name="hasty", user="all", password="secret", patience=Patience(call=0.3, emit=0.3)
+    )
+    await raw.delete_stream("NEAP_PRESSURE")
+    with pytest.raises(Unavailable, match=r"neap\.v1\.node\.n1\.pressure.*no stream"):
+        await bus.emit(PRESSURE.at(**N1), pressure(1.0), id="1")
+    await bus.close()
+
+
+async def test_calls_say_unavailable_while_the_server_is_gone_and_latest_is_dropped(nats_stage: Any) -> None:
+    bus = await connect(
+        nats_stage.server.url, name="hasty", user="all", password="secret", patience=Patience(call=0.2, emit=0.2)
+    )
+    await nats_stage.server.kill()
+    async with asyncio.timeout(SOON):
+        while bus.health.connected:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable, match="n1"):
+        await bus.put(HEADROOM.at(**N1), headroom(1.0))
+    with pytest.raises(Unavailable, match="pressure"):
+        await bus.emit(PRESSURE.at(**N1), pressure(1.0), id="1")
+    usage = NodeUsage(at=0.0, source="test", node="n1", seq=1, period=1.0)
+    await bus.publish(NODE_USAGE.at(**N1), usage)
+    assert bus.health.unsent == 1
+    await bus.close()
+
+
+async def test_a_message_larger_than_the_server_takes_is_named(nats_stage: Any) -> None:
+    bus = await nats_stage.connect()
+    big = Headroom(at=0.0, source="x" * 2_000_000, node="n1", offer={}, arithmetic={})
+    with pytest.raises(InputError, match=r"\$KV\.neap-headroom\.n1.*maximum payload"):
+        await bus.put(HEADROOM.at(**N1), big)
+
+
+async def test_nats_absent_at_start_is_named_with_its_address() -> None:
+    with pytest.raises(Unavailable, match=r"nats://127\.0\.0\.1:1.*failed"):
+        await connect("nats://127.0.0.1:1", name="early", within=0.3)
+
+
+async def test_wrong_credentials_are_denied_at_once(nats_stage: Any) -> None:
+    with pytest.raises(Denied, match="neap-intruder"):
+        await connect(nats_stage.server.url, name="neap-intruder", user="all", password="guessed", within=5.0)
+
+
+async def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="connect"):
+        await connect("nats://a:b:c", name="early", within=0.3)
+
+
+async def test_a_key_vanishes_after_its_time_and_watchers_see_it(nats_stage: Any) -> None:
+    lives: State[Headroom] = State("{node}", Headroom, says=(), hears=(), doc="", bucket="short-lived", ttl=1.0)
+    bus = await nats_stage.connect()
+    await bus.ensure((), (lives,))
+    async with bus.watch(lives.only()) as items:
+        assert isinstance(await one(items), CaughtUp)
+        await bus.put(lives.at(**N1), headroom(1.0))
+        assert isinstance(await one(items), Received)
+        gone = await one(items)
+        assert isinstance(gone, Deleted)
+    assert await bus.get(lives.at(**N1)) is None
+
+
+async def test_closing_leaves_no_task_behind(nats_stage: Any) -> None:
+    before = asyncio.all_tasks()
+    bus: NatsBus = await connect(nats_stage.server.url, name="short", user="all", password="secret")
+    async with bus.subscribe(NODE_USAGE.only()), bus.watch(HEADROOM.only()), bus.follow(PLACEMENTS.only()):
+        pass
+    await bus.close()
+    await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == before

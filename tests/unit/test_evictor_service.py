@@ -1,0 +1,53 @@
+"""The evictor as a service: the whole table on a bus in memory, under virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from neap.common.bus.memory import MemoryBroker
+from neap.common.contract.catalogue import CHANNELS, EVICTIONS, HEADROOM, NODE_USAGE, PLACEMENTS, STREAMS
+from neap.common.host.memory import MemoryHost
+from neap.common.model.lifecycle import Eviction
+from neap.common.runtime.clock import loop_clock
+from neap.common.runtime.run import run_service
+from neap.common.runtime.service import Outside
+from neap.common.telemetry.span import NoTracer
+from neap.common.testing.simloop import simulate
+from neap.evictor.settings import Settings
+from neap.evictor.wiring import wire
+from tests.unit.test_evictor_machine import a_guest, a_report, lends, placed, shows
+
+
+async def live() -> list[Eviction]:
+    """Two guests of four cores, then one core is lent: reports once a second."""
+    broker = MemoryBroker()
+    bus, gateway, others = (broker.bus(name) for name in ("neap-evictor", "neap-gateway", "test"))
+    await bus.ensure(STREAMS, CHANNELS)
+    heard: list[Eviction] = []
+    stop = asyncio.Event()
+    outside = Outside(bus=bus, clock=loop_clock(asyncio.get_running_loop()), host=MemoryHost(), tracer=NoTracer())
+
+    async def execute() -> None:
+        async with gateway.consume(EVICTIONS.only(node="n1"), durable="gateway") as items:
+            async for item in items:
+                heard.append(item.message)
+                await item.ack()
+
+    async with asyncio.TaskGroup() as group:
+        executing = group.create_task(execute())
+        group.create_task(run_service(wire(Settings(node="n1"), outside), outside, stop=stop, count=lambda *_: None))
+        for seq, uid in enumerate(("a", "b")):
+            await others.append(PLACEMENTS.at(node="n1"), placed(a_guest(uid), float(seq)), seen=seq, id=uid)
+        for second in range(10, 20):
+            await asyncio.sleep(second - asyncio.get_running_loop().time())
+            await others.put(HEADROOM.at(node="n1"), lends(4.0, float(second)))
+            await others.publish(NODE_USAGE.at(node="n1"), a_report(float(second), shows("a"), shows("b")))
+        await asyncio.sleep(1)
+        stop.set()
+        executing.cancel()
+    return heard
+
+
+def test_an_oversold_node_sends_one_command_over_the_bus() -> None:
+    (command,) = simulate(live())
+    assert (command.uid, command.rule, command.at) == ("b", "reclaimed_overuse", 14.0)
