@@ -76,6 +76,10 @@ class Streams:
             self._ids[id] = 0
             self.workloads.append((subject, event))
 
+    def forget_ids(self) -> None:
+        """The dedupe window has passed."""
+        self._ids.clear()
+
     def append(self, append: Append, *, race_first: bool = False) -> Stored | LostRace:
         node, late = append.entry.node, self.last.get(append.entry.node, 0) != append.seen
         if late and race_first:

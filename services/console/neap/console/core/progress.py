@@ -11,11 +11,13 @@ from neap.common.model.day import DayReport
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import RECLAIMED_CPU
 from neap.common.model.trail import TrailEntry
+from neap.console.core.figure import Sample
 from neap.console.core.story import when
 
 NEWSWORTHY: Final = frozenset({"chosen", "evicted", "squeezed", "refused", "requeued"})
 LAST_ACTS: Final = 8
 BAR: Final = 40
+MOST_SAMPLES: Final = 10_000
 
 
 @dataclass
@@ -26,12 +28,14 @@ class Progress:
     offers: dict[str, int] = field(default_factory=dict)
     acts: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_ACTS))
     evicted: str = ""  # the last guest that was evicted
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
 
     def see(self, message: DayReport | Headroom | TrailEntry) -> None:
         """Fold one message."""
         match message:
             case DayReport():
                 self.report = message
+                self.samples.append(_sample(message))
             case Headroom():
                 self.offers[message.node] = message.offer.get(RECLAIMED_CPU, 0)
             case TrailEntry(what=what) if what.split()[0] in NEWSWORTHY:
@@ -77,6 +81,14 @@ class Progress:
                 f"{report.violation_minutes} of {report.service_minutes} service-minutes violated ({share:.3%})",
             ),
         ]
+
+
+def _sample(report: DayReport) -> Sample:
+    guests = report.recent_cores.get(QosClass.RECLAIMED, 0.0)
+    owners = sum(report.recent_cores.values()) - guests
+    evictions = sum(report.evictions.values())
+    cores = report.capacity_cores
+    return Sample(report.at - report.day_start, owners / cores, guests / cores, evictions)
 
 
 def bar(ratio: float, width: int = BAR) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from neap.common.model.day import DayReport
 from neap.common.model.qos import QosClass
+from neap.common.units import format_duration
 
 
 class DayTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +37,11 @@ class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
     with_guests: DayTotals
     online_only: DayTotals
     placements: int
-    placement_p50: float  # seconds of the day from submission to placement; waiting for room included
-    placement_p99: float
+    owners_waited: tuple[float, float]  # p50, p99 from submission to placement, seconds of the day
+    guests_waited: tuple[float, float]  # the same; guests wait for room
     placements_per_second: float  # real seconds, over the busiest second
     journal: str
+    figure: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -77,12 +79,13 @@ def rows(outcome: DayOutcome) -> list[tuple[str, str, str]]:
         ),
         ("owner SLO-violation minutes", _violations(alone), _violations(both)),
         ("placements", "", f"{outcome.placements}, busiest second {outcome.placements_per_second:.0f}/s"),
-        (
-            "  submission to placement",
-            "",
-            f"p50 {outcome.placement_p50:.0f} s, p99 {outcome.placement_p99:.0f} s of the day",
-        ),
+        ("  owners waited, p50 / p99", "", _waits(outcome.owners_waited)),
+        ("  guests waited for room", "", _waits(outcome.guests_waited)),
     ]
+
+
+def _waits(waited: tuple[float, float]) -> str:
+    return " / ".join(format_duration(seconds) for seconds in waited) + " of the day"
 
 
 def _violations(run: DayTotals) -> str:
@@ -96,7 +99,9 @@ def plain_table(outcome: DayOutcome) -> str:
     body = [("", "online only", "with guests"), *rows(outcome)]
     widths = [max(len(row[i]) for row in body) for i in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in body]
-    return "\n".join([head, "", *lines, "", *outcome.notes, f"journal: {outcome.journal}"])
+    return "\n".join(
+        [head, "", *lines, "", *outcome.notes, f"picture: {outcome.figure}", f"journal: {outcome.journal}"]
+    )
 
 
 def as_json(outcome: DayOutcome) -> dict[str, Any]:

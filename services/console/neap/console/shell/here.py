@@ -16,7 +16,7 @@ from neap.common.host.real import RealHost
 from neap.common.model.describe import describe_tree, describe_usage
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
-from neap.common.runtime.clock import wall_clock
+from neap.common.runtime.clock import wall_clock, wall_seconds
 from neap.common.runtime.launch import build_services, find_room
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside
@@ -25,7 +25,7 @@ from neap.common.telemetry.otel import make_tracer
 from neap.common.telemetry.span import NoTracer
 from neap.common.units import Seconds
 from neap.console.shell.reading import open_bus
-from neap.console.shell.submitting import read_workloads, submit
+from neap.console.shell.submitting import cluster_clock, read_workloads, submit
 
 PATIENCE: Seconds = 10.0
 
@@ -82,10 +82,10 @@ async def submit_file(file: Path, url: str) -> list[str]:
     Raises:
         InputError: names file, place and what is wrong; nothing was submitted then.
     """
-    clock = wall_clock()
-    workloads, passed = read_workloads(file, salt=f"{clock.now():.3f}")
+    workloads, passed = read_workloads(file, salt=f"{wall_seconds():.3f}")
     tracer = make_tracer("console", process_environment())
     async with open_bus(url) as bus:
+        clock = await cluster_clock(bus)
         for workload in workloads:
             await submit(workload, bus, clock, tracer)
     await asyncio.to_thread(tracer.close)

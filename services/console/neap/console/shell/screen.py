@@ -63,7 +63,7 @@ def draw_table(outcome: DayOutcome) -> None:
     console.print(table)
     for note in outcome.notes:
         console.print(note, style="dim", highlight=False)
-    console.print(f"journal: {outcome.journal}", highlight=False)
+    console.print(f"picture: {outcome.figure}\njournal: {outcome.journal}", highlight=False, soft_wrap=True)
 
 
 def is_terminal() -> bool:

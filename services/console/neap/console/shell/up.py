@@ -21,6 +21,7 @@ from neap.common.errors import PortError, SettingsError
 from neap.common.model.day import DayReport
 from neap.common.runtime.clock import stopwatch, wall_seconds
 from neap.common.units import HOUR, Seconds
+from neap.console.core.figure import draw
 from neap.console.core.summary import DayOutcome, as_json, plain_table, totals
 from neap.console.shell import screen
 from neap.console.shell.reading import JOURNAL, OUT, URL_FILE
@@ -29,8 +30,9 @@ from neap.console.shell.watcher import Watcher
 from neap.virtual.pace import day_settings
 from neap.virtual.settings import NOMINAL_START
 
-LEAD: Final[Seconds] = 6.0  # real seconds between start and the day's first minute, for the services to come up
+LEAD: Final[Seconds] = 8.0  # real seconds between start and the day's first minute, for the services to come up
 REPORT: Final = "report.json"
+FIGURE: Final = "day.svg"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ async def _day(ask: Ask) -> DayOutcome:
             watcher = Watcher(bus, stopwatch, journal)
             report = await _watch(watcher, ask)
         tell("the day is over; waiting for the online-only run" if not alone.done() else "the day is over")
-        return _outcome(ask, watcher, report, await alone)
+        outcome = _outcome(ask, watcher, report, await alone)
+        (folder / FIGURE).write_text(_figure(ask, watcher, outcome), encoding="utf-8")
+        return outcome
 
 
 @asynccontextmanager
@@ -167,7 +171,8 @@ def _outcome(ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport) ->
     placing = watcher.placing
     notes = (
         "Owners follow CPU curves of Alibaba 2018 and Google 2019, guests and GPU pods the shapes of Alibaba's GPU trace.",
-        "Kernels, kubelet and request latency are modelled (libs/virtual); neap's services, NATS and their messages are real.",
+        "Kernels, kubelet and request latency (M/M/c over the cores a pod could get; no SMT or cache effects) are modelled;",
+        "neap's services, NATS and their messages are real.",
         *watcher.progress.hints(),
     )
     return DayOutcome(
@@ -177,11 +182,25 @@ def _outcome(ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport) ->
         with_guests=totals(report),
         online_only=totals(alone),
         placements=placing.per_second.total(),
-        placement_p50=placing.percentile(0.50),
-        placement_p99=placing.percentile(0.99),
+        owners_waited=placing.waits(guests=False),
+        guests_waited=placing.waits(guests=True),
         placements_per_second=float(max(placing.per_second.values(), default=0)),
         journal=str(ask.folder / JOURNAL),
+        figure=str(ask.folder / FIGURE),
         notes=notes,
+    )
+
+
+def _figure(ask: Ask, watcher: Watcher, outcome: DayOutcome) -> str:
+    """The day as a picture."""
+    title = (
+        f"A day on {outcome.nodes} virtual nodes, {outcome.cores:.0f} CPUs, seed {outcome.seed} (simulated hardware)"
+    )
+    return draw(
+        tuple(watcher.progress.samples),
+        length=ask.hours * HOUR,
+        title=title,
+        online_only=outcome.online_only.utilisation,
     )
 
 
@@ -196,7 +215,7 @@ def _fresh(folder: Path) -> Path:
     try:
         for name in ("nats", "logs", "restore"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (JOURNAL, REPORT, URL_FILE, "hosts.sock"):
+        for name in (JOURNAL, REPORT, FIGURE, URL_FILE, "hosts.sock"):
             (folder / name).unlink(missing_ok=True)
         (folder / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,16 +16,17 @@ from neap.common.contract.catalogue import DAY_REPORT, HEADROOM, PLACEMENTS, TRA
 from neap.common.model.day import DayReport
 from neap.common.model.lifecycle import Submitted
 from neap.common.model.placement import Placed
+from neap.common.model.qos import QosClass
 from neap.common.units import Seconds
 from neap.console.core.progress import Progress
 
 
 @dataclass
 class Placing:
-    """How long workloads waited (seconds of the day), and how many were placed in each real second."""
+    """How long first attempts waited (seconds of the day), and how many were placed in each real second."""
 
     submitted: dict[str, Seconds] = field(default_factory=dict)
-    waited: list[Seconds] = field(default_factory=list)
+    waited: dict[bool, list[Seconds]] = field(default_factory=lambda: {False: [], True: []})  # by "is a guest"
     per_second: Counter[int] = field(default_factory=Counter)
 
     def see(self, message: Any, stopwatch: Seconds) -> None:
@@ -37,12 +38,13 @@ class Placing:
                 self.per_second[int(stopwatch)] += 1
                 since = self.submitted.get(placement.workload.uid)
                 if since is not None and placement.workload.attempt == 1:
-                    self.waited.append(max(0.0, at - since))
+                    self.waited[placement.workload.qos is QosClass.RECLAIMED].append(max(0.0, at - since))
 
-    def percentile(self, share: float) -> Seconds:
-        """Nearest-rank percentile of the waits; 0 when nothing was placed."""
-        ranked = sorted(self.waited)
-        return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0
+    def waits(self, *, guests: bool) -> tuple[Seconds, Seconds]:
+        """Nearest-rank p50 and p99 of the waits; 0 when nothing was placed."""
+        ranked = sorted(self.waited[guests]) or [0.0]
+        last = len(ranked) - 1
+        return ranked[min(last, len(ranked) // 2)], ranked[min(last, int(0.99 * len(ranked)))]
 
 
 @dataclass

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Final
 
 from neap.common.errors import InputError
@@ -43,6 +44,7 @@ def is_container(name: str) -> bool:
     return "." not in name or name.endswith(".scope")
 
 
+@lru_cache(maxsize=1024)
 def check_target(target: str) -> tuple[str, str]:
     """("pod", uid) or ("class", name).
 
@@ -84,7 +86,7 @@ class Tree:
         """Whether a cgroup was listed."""
         return cgroup in self._paths
 
-    @property
+    @cached_property
     def _paths(self) -> frozenset[str]:
         pods = frozenset(self.pods.values()) | frozenset(self.classes.values()) | {self.root}
         return pods.union(*self.containers.values())

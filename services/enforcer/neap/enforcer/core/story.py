@@ -78,7 +78,7 @@ def applied_line(
             numbers=numbers,
             node=node,
             trace=object_context(about).trace,
-            cause=f"{node}.advice.{seq}",
+            cause=f"{about.uid}.{advice.attempt}.advised" if first else f"{node}.advice.{seq}",
         )
     )
 

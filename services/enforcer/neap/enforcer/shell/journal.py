@@ -1,12 +1,12 @@
 """The restore journal: what every knob showed before it was first written, kept where kill -9 cannot reach it.
 
-Written whole and atomically (temporary file, fsync, rename), before the writes it can take back. A journal of
-another boot is void: its cgroups are gone and the kubelet made new ones. One that cannot be read is set aside.
+Written whole and atomically (temporary file, rename), before the writes it can take back. A journal of another boot
+is void: its cgroups are gone and the kubelet made new ones; so it must outlive the process but not the machine, and
+is not synced to the disk. One that cannot be read is set aside.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Protocol
 
@@ -85,10 +85,7 @@ class FileJournal:
         fresh = self._path.with_suffix(".fresh")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(page), indent=1))
-                file.flush()
-                os.fsync(file.fileno())
+            fresh.write_bytes(msgspec.json.format(msgspec.json.encode(page), indent=1))
             fresh.replace(self._path)
         except OSError as error:
             raise PortError(f"restore journal {self._path}: {error.strerror}; nothing is written without it") from None

@@ -1,0 +1,1 @@
+"""Decisions of gpushare: which share is accepted, and what limits it."""

@@ -1,0 +1,4 @@
+from neap.common.runtime.main import main
+
+if __name__ == "__main__":
+    main("scheduler")

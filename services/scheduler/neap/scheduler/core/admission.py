@@ -1,0 +1,103 @@
+"""Which workloads can never run: refused at once, with the reason, instead of waiting for ever.
+
+The rules of GPU asks are in common.model.gpu. Amounts finer than a unit do not get this far (model.resource).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from neap.common.contract.catalogue import WORKLOAD
+from neap.common.contract.channel import escape
+from neap.common.errors import InputError, WireError
+from neap.common.model.gpu import gpu_asks
+from neap.common.model.qos import QosClass
+from neap.common.model.resource import CPU, LARGEST, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
+from neap.common.model.workload import Workload
+
+OWN: Final = (CPU, MEMORY)
+LENT: Final = (RECLAIMED_CPU, RECLAIMED_MEMORY)
+PLAIN: Final = re.compile(r"[!-~]{1,128}")  # printable, no blanks: it travels in headers and keys
+MOST_CONTAINERS: Final = 64
+MOST_KINDS: Final = 64  # per container
+MOST_SELECTED: Final = 64  # labels, card models
+PRIORITY: Final = 1 << 31
+
+
+def refusal(workload: Workload, subject: str = "") -> str:
+    """Why this workload is invalid; empty if it is not. `subject` is where its submission was heard."""
+    return next(_wrong(workload, subject), "")
+
+
+def _wrong(workload: Workload, subject: str) -> Iterator[str]:
+    yield from _wrong_names(workload, subject)
+    if not 1 <= workload.attempt < PRIORITY:
+        yield f"attempt {workload.attempt} is out of bounds"
+    if abs(workload.priority) >= PRIORITY:
+        yield f"priority {workload.priority} is out of bounds"
+    if not 1 <= len(workload.containers) <= MOST_CONTAINERS:
+        yield f"{len(workload.containers)} containers (allowed: 1..{MOST_CONTAINERS})"
+    if max(len(workload.node_selector), len(workload.gpu_models)) > MOST_SELECTED:
+        yield f"more than {MOST_SELECTED} selected labels or card models"
+    for container in workload.containers:
+        where = f"container {container.name[:64]!r}"
+        yield from _wrong_amounts(container.requests, f"{where} requests")
+        yield from _wrong_amounts(container.limits, f"{where} limits")
+        for kind, limit in sorted(container.limits.items()):
+            if limit < container.requests.get(kind, 0):
+                yield f"{where}: limit of {kind} {limit} is below the request {container.requests[kind]}"
+    yield from _wrong_class(workload)
+    try:
+        gpu_asks(workload)
+    except InputError as error:
+        yield str(error)
+
+
+def _wrong_names(workload: Workload, subject: str) -> Iterator[str]:
+    for what, name in (("namespace", workload.namespace), ("name", workload.name)):
+        try:
+            escape(name)
+        except InputError as error:
+            yield f"{what} {error}"
+    if not PLAIN.fullmatch(workload.uid):
+        yield f"uid {workload.uid[:64]!r} must be 1..128 printable characters without blanks"
+    try:
+        heard = WORKLOAD.tokens_of(subject) if subject else {}
+    except WireError as error:
+        heard = {}
+        yield str(error)
+    if heard and (heard["namespace"], heard["name"]) != (workload.namespace, workload.name):
+        yield f"{workload.key} was submitted under the name of {heard['namespace']}/{heard['name']}"
+    for name, count in Counter(container.name for container in workload.containers).items():
+        if count > 1 or not PLAIN.fullmatch(name):
+            yield f"container name {name[:64]!r} is {'not unique' if count > 1 else 'missing or not printable'}"
+
+
+def _wrong_amounts(amounts: Mapping[str, int], where: str) -> Iterator[str]:
+    if len(amounts) > MOST_KINDS:
+        yield f"{where}: more than {MOST_KINDS} resource kinds"
+    for kind, amount in sorted(amounts.items()):
+        if not PLAIN.fullmatch(kind):
+            yield f"{where}: {kind[:64]!r} is no name of a resource kind"
+        if amount < 0:
+            yield f"{where}: {kind} {amount} is negative"
+
+
+def _wrong_class(workload: Workload) -> Iterator[str]:
+    requests = workload.requests
+    for kind, amount in sorted(requests.items()):
+        if amount > LARGEST:
+            yield f"requests of {kind}, {amount}, are beyond {LARGEST}"
+    own = [kind for kind in OWN if requests.get(kind)]
+    lent = [kind for kind in LENT if requests.get(kind)]
+    if own and lent:
+        yield f"asks for {', '.join(own)} and for {', '.join(lent)}; a workload owns or borrows, not both"
+    if lent and workload.qos is not QosClass.RECLAIMED:
+        yield f"{workload.qos} may not ask for {', '.join(lent)}; only {QosClass.RECLAIMED} borrows"
+    if own and workload.qos is QosClass.RECLAIMED:
+        yield f"{QosClass.RECLAIMED} may not ask for {', '.join(own)}, but for {', '.join(LENT)}"
+    if workload.qos is QosClass.DEDICATED and not requests.get(CPU):
+        yield f"{QosClass.DEDICATED} asks for no {CPU}"

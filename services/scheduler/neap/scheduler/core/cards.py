@@ -1,0 +1,72 @@
+"""Columns of GPU cards: what is left on each, one cell per card of the node.
+
+A cell of a card that is not there is −1 in every column, so nothing ever fits on it. The arithmetic of shares is
+neap.common.model.gpu; these columns only answer "which nodes have a card that ..." for all nodes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from neap.common.model.gpu import WHOLE_CARD, CardRoom
+from neap.common.model.placement import GpuShare
+from neap.common.model.topology import Card
+from neap.scheduler.core.columns import Columns, code
+
+CARDS: Final = 16  # per node; a machine with more shows its first sixteen
+CORE: Final = "card/core"  # percent left
+MEMORY: Final = "card/memory"  # MiB left
+TOTAL: Final = "card/total"  # MiB of the card
+CONTAINERS: Final = "card/containers"
+MODEL: Final = "card/model"  # columns.code of its name
+_ALL: Final = (CORE, MEMORY, TOTAL, CONTAINERS, MODEL)
+
+
+class Cards:
+    """Keeps the columns above; the table tells it what happened."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        for name in _ALL:
+            columns.add(name, np.int64, fill=-1, width=CARDS)
+        self._cards: dict[int, tuple[Card, ...]] = {}
+
+    def install(self, row: int, cards: tuple[Card, ...], shares: Iterable[GpuShare]) -> None:
+        """The cards of a node, and what is taken of them."""
+        shown = self._cards[row] = cards[:CARDS]
+        columns, count = self._columns, len(shown)
+        for name in _ALL:
+            columns[name][row] = -1
+        columns[CORE][row, :count] = WHOLE_CARD
+        columns[MEMORY][row, :count] = columns[TOTAL][row, :count] = [card.memory_mib for card in shown]
+        columns[CONTAINERS][row, :count] = 0
+        columns[MODEL][row, :count] = [code(card.model) for card in shown]
+        self.change(row, shares, 1)
+
+    def change(self, row: int, shares: Iterable[GpuShare], sign: int) -> None:
+        """Take shares (+1) or give them back (−1); a card the node does not have is nobody's."""
+        cells = {card.index: cell for cell, card in enumerate(self._cards.get(row, ()))}
+        for share in shares:
+            cell = cells.get(share.card)
+            if cell is not None:
+                self._columns[CORE][row, cell] -= sign * share.core
+                self._columns[MEMORY][row, cell] -= sign * share.memory_mib
+                self._columns[CONTAINERS][row, cell] += sign
+
+    def rooms(self, row: int) -> tuple[CardRoom, ...]:
+        """The cards of one node as the search wants them."""
+        columns = self._columns
+        return tuple(
+            CardRoom(
+                index=card.index,
+                memory_mib=card.memory_mib,
+                core_free=int(columns[CORE][row, cell]),
+                memory_free_mib=int(columns[MEMORY][row, cell]),
+                containers=int(columns[CONTAINERS][row, cell]),
+                model=card.model,
+            )
+            for cell, card in enumerate(self._cards.get(row, ()))
+        )

@@ -1,0 +1,68 @@
+"""What a scheduling plugin is: columnar functions over the node table, and what un-rejects a pod.
+
+    filter(pod, view, settings)  -> rules: per reason, the mask of rows that pass it, and what could change that
+    score(pod, view, settings)   -> float64 0..100 per row, more is better; None: this pod is nothing to me
+    reserve(pod, table, row, settings) -> the parts of the node the pod gets (cards), or the reason for which it gets none
+
+All three compute row by row: on a View of some rows they give what they give for those rows on the whole table.
+That is what lets the cycle keep evaluations and redo only rows that changed. Number and order of the rules depend
+on the pod alone. Order and weight of plugins come from settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from neap.common.model.placement import GpuShare
+from neap.scheduler.core.change import NodeChanged
+from neap.scheduler.core.pod import Pod
+from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.view import Mask, Numbers, View
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One reason for which nodes may be rejected: `passes` is True where they are not."""
+
+    reason: str
+    passes: Mask
+    wakes: frozenset[NodeChanged] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What reserve divides: cards by container; NUMA nodes later."""
+
+    gpus: tuple[GpuShare, ...] = ()
+    numa: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[S]):
+    """The constant PLUGIN of a plugin file. `wakes` covers the wakes of all its rules and of its reserve."""
+
+    settings: type[S]
+    wakes: frozenset[NodeChanged] = frozenset()
+    filter: Callable[[Pod, View, S], Sequence[Rule]] | None = None
+    score: Callable[[Pod, View, S], Numbers | None] | None = None
+    reserve: Callable[[Pod, NodeTable, int, S], Parts | str] | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A plugin as it is used: its name, its settings, its weight among the scores."""
+
+    name: str
+    plugin: Plugin[Any]
+    weight: float = 1.0
+    settings: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.settings is None:
+            object.__setattr__(self, "settings", self.plugin.settings())

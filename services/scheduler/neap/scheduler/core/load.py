@@ -1,0 +1,124 @@
+"""Columns of measured use, and of what is placed but not yet measured.
+
+A pod is *in flight* on a node from its placement until a report shows its container (or `patience` is over): its
+estimate is added to the measured use, so that a burst does not herd onto the node that looked idle a moment ago.
+Guests are counted apart, because owners may use what guests use now.
+
+All columns are milli-cores and bytes. `usage/known` says that a report has come, `usage/fresh` that the last one is
+not older than the node's limit (max of a setting in seconds and one in report periods).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from neap.common.model.usage import NodeUsage
+from neap.common.units import Seconds
+from neap.scheduler.core.columns import Columns
+from neap.scheduler.core.estimate import Estimate
+
+USED: Final = ("used/cpu", "used/memory")
+USED_BY_OWNERS: Final = ("used/cpu/owners", "used/memory/owners")
+FLYING: Final = ("flying/cpu", "flying/memory")
+FLYING_OWNERS: Final = ("flying/cpu/owners", "flying/memory/owners")
+KNOWN: Final = "usage/known"
+FRESH: Final = "usage/fresh"
+AT: Final = "usage/at"
+PERIOD: Final = "usage/period"
+
+
+class Staleness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When input is too old. A period is the time between two usage reports of a node."""
+
+    usage: Seconds = 180.0  # age of a usage report beyond which the node's load is unknown
+    usage_periods: int = 10  # the same in report periods; the longer of the two counts
+    offer: Seconds = 180.0  # age of an offer beyond which nothing is lent
+    offer_periods: int = 180  # the same in report periods; the longer of the two counts
+    in_flight: Seconds = 300.0  # a placed pod that no report shows is counted in flight this long
+    in_flight_periods: int = 5  # the same in report periods; the longer of the two counts
+
+
+@dataclass(slots=True)
+class _Flight:
+    at: Seconds
+    estimate: Estimate
+    guest: bool
+
+
+class Load:
+    """Keeps the columns above; the table tells it what happened."""
+
+    def __init__(self, columns: Columns, staleness: Staleness) -> None:
+        self._columns, self._staleness = columns, staleness
+        for name in (*USED, *USED_BY_OWNERS, *FLYING, *FLYING_OWNERS, PERIOD):
+            columns.add(name, np.float64)
+        columns.add(AT, np.float64, fill=-np.inf)
+        columns.add(KNOWN, np.bool_)
+        columns.add(FRESH, np.bool_)
+        self._flying: dict[int, dict[str, _Flight]] = {}
+
+    def take_off(self, row: int, uid: str, at: Seconds, estimate: Estimate, *, guest: bool) -> None:
+        """A pod was placed, and nobody has measured it yet."""
+        self._flying.setdefault(row, {})[uid] = _Flight(at, estimate, guest)
+        self._add(row, estimate, guest, 1)
+
+    def land(self, row: int, uid: str) -> None:
+        """A pod was measured, or is gone; nothing if it was not in flight."""
+        flights = self._flying.get(row)
+        flight = flights.pop(uid, None) if flights else None
+        if flight is not None:
+            self._add(row, flight.estimate, flight.guest, -1)
+            if not flights:
+                del self._flying[row]
+
+    def report(
+        self, row: int, usage: NodeUsage, at: Seconds, memory_capacity: float, guests: Mapping[str, None]
+    ) -> bool:
+        """Take a report of `at` over; False if it is late or says nothing about the CPU."""
+        columns = self._columns
+        if usage.cpu is None or not usage.cpu >= 0 or at < columns[AT][row]:
+            return False
+        cpu_guests = memory_guests = 0.0
+        flights = self._flying.get(row, {})
+        if guests or flights:
+            for container in usage.containers:
+                if container.uid in flights and at > flights[container.uid].at:
+                    self.land(row, container.uid)
+                if container.uid in guests:
+                    cpu_guests += container.cpu or 0.0
+                    memory_guests += container.memory or 0
+        columns[AT][row], columns[PERIOD][row] = at, usage.period
+        columns[KNOWN][row] = columns[FRESH][row] = True
+        columns[USED[0]][row] = usage.cpu * 1000
+        columns[USED_BY_OWNERS[0]][row] = max(0.0, usage.cpu - cpu_guests) * 1000
+        if usage.memory_available is not None:
+            used = max(0.0, memory_capacity - usage.memory_available)
+            columns[USED[1]][row] = used
+            columns[USED_BY_OWNERS[1]][row] = max(0.0, used - memory_guests)
+        return True
+
+    def expire(self, at: Seconds) -> list[int]:
+        """Rows whose report has become too old, or whose in-flight pods were waited for long enough."""
+        columns, limits = self._columns, self._staleness
+        limit = np.maximum(limits.usage, limits.usage_periods * columns[PERIOD])
+        stale = np.flatnonzero(columns[FRESH] & (at - columns[AT] > limit))
+        columns[FRESH][stale] = False
+        landed: list[int] = []
+        for row in list(self._flying):
+            patience = max(limits.in_flight, limits.in_flight_periods * columns[PERIOD][row])
+            late = [uid for uid, flight in self._flying[row].items() if at - flight.at > patience]
+            for uid in late:
+                self.land(row, uid)
+            landed += [row] * bool(late)
+        return [*map(int, stale), *landed]
+
+    def _add(self, row: int, estimate: Estimate, guest: bool, sign: int) -> None:
+        for name, owners, amount in zip(FLYING, FLYING_OWNERS, estimate, strict=True):
+            self._columns[name][row] += sign * amount
+            if not guest:
+                self._columns[owners][row] += sign * amount
