@@ -33,7 +33,8 @@ check: setup ## lint, types, layers, spelling
 bench: setup ## speed as ratios measured in one run; JSON under build/
 	@$(BIN)/python -m tests.bench
 
-e2e: setup ## the compose stack in real containers
+e2e: setup ## the compose stack in real containers; root on Debian gets a Docker engine with apt
+	@tests/e2e/install-engine
 	@$(BIN)/python -m pytest -q -m docker tests/e2e
 
 generate: setup ## write the files made from the catalogue

@@ -389,7 +389,7 @@ async def test_poison_ends_no_reader_of_any_word_and_is_logged_once_a_minute(
             await stage.inject("neap.v1.node.n1.usage", b"[]")
         await bus.publish(NODE_USAGE.at(**N1), usage(1))
         assert isinstance(await one(reports), Received)
-    assert bus.health.poison == {PLACEMENTS.pattern: 1, HEADROOM.pattern: 1, NODE_USAGE.pattern: 5}
+    assert bus.health.poison == {PLACEMENTS.pattern: 1, HEADROOM.title(): 1, NODE_USAGE.pattern: 5}
     assert sum("neap.v1.node.n1.usage" in record.getMessage() for record in caplog.records) == 1
 
 

@@ -106,7 +106,9 @@ def lives(draw: st.DrawFn) -> list[LifecycleEvent]:
             events.append(Submitted(at=at, source="t", workload=an_owner(uid)))
             attempts[uid] = 1
         else:
-            reason = draw(st.sampled_from([EndReason.EVICTED, EndReason.REFUSED, EndReason.FINISHED, EndReason.DELETED]))
+            reason = draw(
+                st.sampled_from([EndReason.EVICTED, EndReason.REFUSED, EndReason.FINISHED, EndReason.DELETED])
+            )
             events.append(Ended(at=at, source="t", uid=uid, node="n", attempt=attempts[uid], reason=reason))
             attempts[uid] += 1
     return events

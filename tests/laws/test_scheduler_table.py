@@ -32,7 +32,9 @@ def workloads(draw: st.DrawFn) -> Workload:
         return a_guest(uid, cores=draw(st.sampled_from([0.5, 1, 3])))
     selector = draw(st.sampled_from([{}, {}, {"zone": "a"}]))
     models = draw(st.sampled_from([(), (), ("A10",)]))
-    workload = an_owner(uid, cores=draw(st.sampled_from([1, 2, 5])), gpu=draw(GPU), node_selector=selector, gpu_models=models)
+    workload = an_owner(
+        uid, cores=draw(st.sampled_from([1, 2, 5])), gpu=draw(GPU), node_selector=selector, gpu_models=models
+    )
     if draw(st.booleans()):
         return workload
     second = Container(name="side", requests={"cpu": 500, GPU_CORE: 60, GPU_MEMORY: 6000})
@@ -42,14 +44,21 @@ def workloads(draw: st.DrawFn) -> Workload:
 @st.composite
 def steps(draw: st.DrawFn) -> tuple[str, Any]:
     node, at = draw(st.sampled_from(NAMES)), float(draw(st.integers(0, 500)))
-    what = draw(st.sampled_from(["node", "usage", "offer", "decide", "decide", "decide", "leave", "expire", "gone", "ready"]))
+    what = draw(
+        st.sampled_from(["node", "usage", "offer", "decide", "decide", "decide", "leave", "expire", "gone", "ready"])
+    )
     cores = draw(st.sampled_from([2, 8, 16]))
     match what:
         case "node":
             model, zone = draw(st.sampled_from(["T4", "A10"])), draw(st.sampled_from("ab"))
             return what, a_node(node, cores=cores, cards=draw(st.integers(0, 3)), model=model, zone=zone)
         case "usage":
-            return what, (a_usage(node, at=at, cpu=cores * draw(st.sampled_from([0.1, 0.5, 0.7])), containers={"u1": 0.5, "u2": 0.1}), at)
+            return what, (
+                a_usage(
+                    node, at=at, cpu=cores * draw(st.sampled_from([0.1, 0.5, 0.7])), containers={"u1": 0.5, "u2": 0.1}
+                ),
+                at,
+            )
         case "offer":
             return what, (an_offer(node, at=at, cores=cores / 2), at)
         case "decide":
@@ -115,7 +124,9 @@ def test_reserve_and_unreserve_leave_every_byte_as_it_was(history: list[tuple[st
 
 
 @given(st.permutations(NAMES), st.lists(workloads(), max_size=20), st.integers(0, 3))
-def test_decisions_do_not_depend_on_the_order_in_which_nodes_came(order: list[str], asked: list[Workload], seed: int) -> None:
+def test_decisions_do_not_depend_on_the_order_in_which_nodes_came(
+    order: list[str], asked: list[Workload], seed: int
+) -> None:
     def decide(names: list[str]) -> list[str]:
         table = NodeTable(order_seed=seed)
         for name in names:
@@ -160,16 +171,22 @@ def test_100_parallel_reserves_of_one_card_never_exceed_it() -> None:
 
 @pytest.mark.parametrize("name", PLUGINS)
 @given(history=st.lists(steps(), max_size=25), asked=workloads(), data=st.data())
-def test_every_plugin_keeps_the_rules_of_a_plugin(name: str, history: list[tuple[str, Any]], asked: Workload, data: st.DataObject) -> None:
+def test_every_plugin_keeps_the_rules_of_a_plugin(
+    name: str, history: list[tuple[str, Any]], asked: Workload, data: st.DataObject
+) -> None:
     table, plugin, pod = NodeTable(), PLUGINS[name], pod_of(asked)
     cycle = Cycle(table, policies())
     for what, with_ in history:
         play(table, cycle, what, with_)
     before = {column: table.columns[column].tobytes() for column in table.columns.names}
-    rows = np.array(sorted(data.draw(st.sets(st.integers(0, max(0, len(table) - 1)))) if len(table) else ()), dtype=np.intp)
+    rows = np.array(
+        sorted(data.draw(st.sets(st.integers(0, max(0, len(table) - 1)))) if len(table) else ()), dtype=np.intp
+    )
     check_filter(plugin, pod, table, rows)
     check_score(plugin, pod, table, rows)
-    assert before == {column: table.columns[column].tobytes() for column in table.columns.names}, "a plugin wrote to the table"
+    assert before == {column: table.columns[column].tobytes() for column in table.columns.names}, (
+        "a plugin wrote to the table"
+    )
     assert plugin.settings() == plugin.settings()
 
 

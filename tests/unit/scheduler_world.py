@@ -24,7 +24,13 @@ from neap.scheduler.settings import Settings
 
 
 def policies(*names: str) -> list[Policy]:
-    modules = {"node_selector": node_selector, "fit": fit, "gpu_share": gpu_share, "load_aware": load_aware, "allocation": allocation}
+    modules = {
+        "node_selector": node_selector,
+        "fit": fit,
+        "gpu_share": gpu_share,
+        "load_aware": load_aware,
+        "allocation": allocation,
+    }
     return [Policy(name, modules[name].PLUGIN) for name in names or modules]
 
 
@@ -32,7 +38,16 @@ def a_card(index: int, memory: int = 16000, model: str = "T4") -> Card:
     return Card(index=index, uuid=f"GPU-{index}", model=model, memory_mib=memory)
 
 
-def a_node(name: str = "n1", *, cores: float = 8, gib: int = 32, cards: int = 0, model: str = "T4", at: float = 0.0, **labels: str) -> NodeTopology:
+def a_node(
+    name: str = "n1",
+    *,
+    cores: float = 8,
+    gib: int = 32,
+    cards: int = 0,
+    model: str = "T4",
+    at: float = 0.0,
+    **labels: str,
+) -> NodeTopology:
     amounts = {CPU: int(cores * 1000), MEMORY: gib * GIB}
     return NodeTopology(
         at=at, source="reporter", node=name, machine=Zone(kind=ZoneKind.MACHINE, index=0), numa=(),
@@ -40,25 +55,50 @@ def a_node(name: str = "n1", *, cores: float = 8, gib: int = 32, cards: int = 0,
     )  # fmt: skip
 
 
-def a_usage(node: str = "n1", *, at: float = 1.0, cpu: float | None = 0.0, free: int | None = 32 * GIB, period: float = 1.0, containers: dict[str, float] | None = None) -> NodeUsage:
-    seen = tuple(ContainerUsage(uid=uid, container=uid, cgroup=uid, cpu=used) for uid, used in (containers or {}).items())
-    return NodeUsage(at=at, source="reporter", node=node, seq=1, period=period, cpu=cpu, memory_available=free, containers=seen)
+def a_usage(
+    node: str = "n1",
+    *,
+    at: float = 1.0,
+    cpu: float | None = 0.0,
+    free: int | None = 32 * GIB,
+    period: float = 1.0,
+    containers: dict[str, float] | None = None,
+) -> NodeUsage:
+    seen = tuple(
+        ContainerUsage(uid=uid, container=uid, cgroup=uid, cpu=used) for uid, used in (containers or {}).items()
+    )
+    return NodeUsage(
+        at=at, source="reporter", node=node, seq=1, period=period, cpu=cpu, memory_available=free, containers=seen
+    )
 
 
 def an_offer(node: str = "n1", *, at: float = 0.0, cores: float = 4) -> Headroom:
     return Headroom(at=at, source="advisor", node=node, offer={RECLAIMED_CPU: int(cores * 1000)}, arithmetic={})
 
 
-def an_owner(uid: str = "u1", *, cores: float = 1, gib: int = 1, gpu: tuple[int, int] | None = None, **more: Any) -> Workload:
+def an_owner(
+    uid: str = "u1", *, cores: float = 1, gib: int = 1, gpu: tuple[int, int] | None = None, **more: Any
+) -> Workload:
     requests = {CPU: int(cores * 1000), MEMORY: gib * GIB}
     if gpu:
         requests |= {GPU_CORE: gpu[0]} | ({GPU_MEMORY: gpu[1]} if gpu[1] else {})
-    return Workload(**{"uid": uid, "namespace": "shop", "name": uid, "qos": QosClass.SHARED, "containers": (Container(name="main", requests=requests),)} | more)  # type: ignore[arg-type]
+    return Workload(
+        **{
+            "uid": uid,
+            "namespace": "shop",
+            "name": uid,
+            "qos": QosClass.SHARED,
+            "containers": (Container(name="main", requests=requests),),
+        }
+        | more
+    )
 
 
 def a_guest(uid: str = "g1", *, cores: float = 1, **more: Any) -> Workload:
     container = Container(name="main", requests={RECLAIMED_CPU: int(cores * 1000)})
-    return Workload(**{"uid": uid, "namespace": "batch", "name": uid, "qos": QosClass.RECLAIMED, "containers": (container,)} | more)  # type: ignore[arg-type]
+    return Workload(
+        **{"uid": uid, "namespace": "batch", "name": uid, "qos": QosClass.RECLAIMED, "containers": (container,)} | more
+    )
 
 
 class Streams:
@@ -151,12 +191,24 @@ class World:
     def submit(self, *workloads: Workload) -> None:
         for workload in workloads:
             subject = WORKLOAD.at(namespace=workload.namespace, name=workload.name).subject
-            self.streams.emit(subject, Submitted(at=self.at, source="test", workload=workload), f"{workload.uid}.{workload.attempt}.submitted")
+            self.streams.emit(
+                subject,
+                Submitted(at=self.at, source="test", workload=workload),
+                f"{workload.uid}.{workload.attempt}.submitted",
+            )
         self.hear()
 
     def end(self, workload: Workload, reason: EndReason, *, attempt: int = 1, detail: str = "") -> None:
         subject = WORKLOAD.at(namespace=workload.namespace, name=workload.name).subject
-        ended = Ended(at=self.at, source="test", uid=workload.uid, node=self.node_of(workload.uid), attempt=attempt, reason=reason, detail=detail)
+        ended = Ended(
+            at=self.at,
+            source="test",
+            uid=workload.uid,
+            node=self.node_of(workload.uid),
+            attempt=attempt,
+            reason=reason,
+            detail=detail,
+        )
         self.streams.emit(subject, ended, f"{workload.uid}.{attempt}.{reason}")
         self.hear()
 

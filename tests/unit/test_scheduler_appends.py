@@ -19,9 +19,12 @@ class Race:
 
     def __init__(self) -> None:
         self.machine = SchedulerMachine(Settings(), policies())
-        for event in (Arrived(0.0, a_node("n1")), Arrived(0.0, a_node("n2")), *(Synced(0.0, c) for c in (TOPOLOGY, PLACEMENTS, WORKLOAD))):
+        begin: list[Event] = [Arrived(0.0, a_node("n1")), Arrived(0.0, a_node("n2"))]
+        for event in (*begin, Synced(0.0, TOPOLOGY), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
             self.tell(event)
-        (self.append,) = self.appends(Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1))
+        (self.append,) = self.appends(
+            Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1)
+        )
         self.node = self.append.entry.node
         self.other = {"n1": "n2", "n2": "n1"}[self.node]
 
@@ -59,7 +62,9 @@ def test_a_node_whose_race_was_lost_is_used_again_once_its_ledger_was_heard(race
     race.tell(Done(0.1, race.append, LostRace(0)))
     race.tell(race.foreign(race.node, 1))
     wide = an_owner("wide", cores=8)
-    (append,) = race.appends(Arrived(1.0, Submitted(at=1.0, source="t", workload=wide), "neap.v1.workload.shop.wide", 2))
+    (append,) = race.appends(
+        Arrived(1.0, Submitted(at=1.0, source="t", workload=wide), "neap.v1.workload.shop.wide", 2)
+    )
     assert (append.entry.node, append.seen) == (race.node, 1)
 
 
@@ -77,12 +82,16 @@ def test_a_race_lost_after_a_retry_to_somebody_else_is_tried_again(race: Race) -
 
 
 def test_a_duplicate_is_decided_only_when_the_ledger_was_heard_that_far(race: Race) -> None:
-    elsewhere = Placed(at=0.0, source="scheduler", node=race.other, placement=race.append.entry.placement, reason="an earlier life")
+    elsewhere = Placed(
+        at=0.0, source="scheduler", node=race.other, placement=race.append.entry.placement, reason="an earlier life"
+    )
     assert race.appends(Done(0.1, race.append, Stored(7, duplicate=True))) == []
     assert race.appends(race.foreign(race.node, 5)) == []
     assert race.appends(race.heard(elsewhere, 7), Tick(5.0, "cycle")) == []
     wide = an_owner("wide", cores=8)
-    (append,) = race.appends(Arrived(9.0, Submitted(at=9.0, source="t", workload=wide), "neap.v1.workload.shop.wide", 2))
+    (append,) = race.appends(
+        Arrived(9.0, Submitted(at=9.0, source="t", workload=wide), "neap.v1.workload.shop.wide", 2)
+    )
     assert append.entry.node == race.node, "what the duplicate had reserved is free again"
 
 
@@ -94,7 +103,9 @@ def test_a_denial_after_a_retry_proves_nothing_and_is_tried_on(race: Race) -> No
 
 def test_placements_chosen_for_a_node_that_somebody_else_changed_are_chosen_again(race: Race) -> None:
     busy = [an_owner(f"b{i}", cores=3) for i in range(4)]
-    sent = race.appends(*(Arrived(0.1, Submitted(at=0.1, source="t", workload=w), f"neap.v1.workload.shop.{w.uid}", 2) for w in busy))
+    sent = race.appends(
+        *(Arrived(0.1, Submitted(at=0.1, source="t", workload=w), f"neap.v1.workload.shop.{w.uid}", 2) for w in busy)
+    )
     assert {append.entry.node for append in sent} == {race.other}, "the others wait behind the one in flight"
     race.tell(Done(0.2, race.append, LostRace(0)))
     on_node = [op.uid for op in race.machine._appends._ops.values() if op.node == race.node]

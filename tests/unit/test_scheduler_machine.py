@@ -11,7 +11,7 @@ from neap.common.errors import SettingsError
 from neap.common.model.device import DeviceState
 from neap.common.model.lifecycle import Ended, EndReason, Submitted
 from neap.common.model.placement import Checkpoint, Placed, Released
-from neap.common.runtime.machine import Append, Arrived, Count, Decide, Done, Emit, Failed, Gone, Synced, Tick
+from neap.common.runtime.machine import Append, Arrived, Count, Decide, Done, Emit, Event, Failed, Gone, Synced, Tick
 from neap.scheduler.core.appends import AppendSettings
 from neap.scheduler.core.machine import SchedulerMachine
 from neap.scheduler.settings import Settings
@@ -36,7 +36,7 @@ def test_a_submitted_workload_is_placed_with_a_reason_that_has_the_numbers_in_it
 
 def test_nothing_is_decided_before_everything_stored_was_read() -> None:
     machine = SchedulerMachine(Settings(), policies())
-    silent = [
+    silent: list[Event] = [
         Arrived(0.0, a_node()),
         Synced(0.0, TOPOLOGY),
         Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1),
@@ -184,7 +184,9 @@ def test_a_workload_whose_name_fits_no_subject_is_counted_and_crashes_nothing() 
     world = World(a_node())
     bad = an_owner("u1", name="has blank")
     world.tell(Arrived(0.0, Submitted(at=0.0, source="t", workload=bad), "", 1))
-    world.tell(Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner("u2", name="*")), "neap.v1.workload.shop.u2", 2))
+    world.tell(
+        Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner("u2", name="*")), "neap.v1.workload.shop.u2", 2)
+    )
     refused = [i for i in world.instructions if isinstance(i, Decide) and i.entry.what == "refused"]
     assert [i.entry.about.name for i in refused] == ["u2"]
     assert world.streams.ledger == []
@@ -230,7 +232,9 @@ def test_a_denied_append_frees_what_it_reserved_and_tries_again_later() -> None:
     machine = SchedulerMachine(Settings(), policies())
     for event in (Arrived(0.0, a_node()), Synced(0.0, TOPOLOGY), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
         machine.handle(event)
-    out = machine.handle(Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1))
+    out = machine.handle(
+        Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1)
+    )
     append = next(item for item in out if isinstance(item, Append))
     assert not any(isinstance(i, Append) for i in machine.handle(Failed(0.1, append, "denied", may_retry=False)))
     machine.validate()
@@ -240,12 +244,17 @@ def test_a_denied_append_frees_what_it_reserved_and_tries_again_later() -> None:
 
 def test_an_append_of_unknown_outcome_is_sent_again_and_the_workload_goes_nowhere_else() -> None:
     machine = SchedulerMachine(Settings(), policies())
-    for event in (Arrived(0.0, a_node("n1")), Arrived(0.0, a_node("n2")), *(Synced(0.0, c) for c in (TOPOLOGY, PLACEMENTS, WORKLOAD))):
+    begin: list[Event] = [Arrived(0.0, a_node("n1")), Arrived(0.0, a_node("n2"))]
+    for event in (*begin, Synced(0.0, TOPOLOGY), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
         machine.handle(event)
-    out = machine.handle(Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1))
+    out = machine.handle(
+        Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1)
+    )
     append = next(item for item in out if isinstance(item, Append))
     assert list(machine.handle(Failed(0.1, append, "away", may_retry=True))) == []
-    sent = [item for at in (0.2, 0.4, 1.0, 9.0) for item in machine.handle(Tick(at, "cycle")) if isinstance(item, Append)]
+    sent = [
+        item for at in (0.2, 0.4, 1.0, 9.0) for item in machine.handle(Tick(at, "cycle")) if isinstance(item, Append)
+    ]
     assert sent == [append]
     told = machine.handle(Arrived(9.5, append.entry, append.to.subject, 1))
     assert [item.entry.what for item in told if isinstance(item, Decide)] == ["placed"]
@@ -288,7 +297,11 @@ def test_1000_pods_of_one_shape_cost_one_evaluation_per_wake() -> None:
 
 def test_usage_of_unknown_nodes_and_useless_reports_change_nothing() -> None:
     world = World(a_node())
-    world.tell(Arrived(0.0, a_usage("stranger")), Arrived(0.0, a_usage("n1", cpu=None)), Arrived(0.0, a_usage("n1", cpu=float("nan"))))
+    world.tell(
+        Arrived(0.0, a_usage("stranger")),
+        Arrived(0.0, a_usage("n1", cpu=None)),
+        Arrived(0.0, a_usage("n1", cpu=float("nan"))),
+    )
     world.submit(an_owner("u1"))
     assert world.node_of("u1") == "n1"
 

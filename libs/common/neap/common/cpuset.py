@@ -6,6 +6,7 @@ Source: kernel documentation, admin-guide/kernel-parameters, "CPU lists".
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from neap.common.errors import InputError
@@ -13,6 +14,7 @@ from neap.common.errors import InputError
 LARGEST_CPU: Final = 1 << 16  # well above any machine; keeps "0-99999999999" from eating memory
 
 
+@lru_cache(maxsize=256)  # a node has few different lists, and they are read again and again
 def parse_cpuset(text: str) -> frozenset[int]:
     """Parse a list file; blank and NUL padding are fine, an empty list is the empty set.
 

@@ -5,7 +5,7 @@ Source: Linux Documentation/filesystems/proc.rst; fs/proc/{stat,meminfo,loadavg}
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from neap.common.host.memory import MemoryHost
@@ -108,7 +108,7 @@ class Procfs:
     def _meminfo(self) -> str:
         total = self._tree.machine.memory
         anon, file = self._tree.root.memory()
-        return MEMINFO.format_map(_rows(total, system_memory(total), anon, file))
+        return _meminfo(MEMINFO, 0, total, system_memory(total), anon, file)
 
     def _node_meminfo(self, numa: int) -> str:
         if self._tree.numa_held is None:
@@ -116,7 +116,7 @@ class Procfs:
         anon, file = self._tree.numa_held[numa]
         total = self._tree.numa[numa].memory
         system = min(system_memory(total), max(0, total - anon - file))
-        return NODE_MEMINFO.format_map(_rows(total, system, anon, file) | {"numa": numa})
+        return _meminfo(NODE_MEMINFO, numa, total, system, anon, file)
 
     def _vmstat(self) -> str:
         root = self._tree.root
@@ -136,6 +136,11 @@ class Procfs:
         counts = {"pgscan_kswapd": stolen, "pgsteal_kswapd": stolen, "allocstall_normal": 0, "pswpin": 0, "pswpout": 0}
         lines += [f"{name} {count}\n" for name, count in counts.items()]
         return "".join(lines) + f"oom_kill {root.events['oom_kill']}\n"
+
+
+@lru_cache(maxsize=4096)  # memory is often as it was when a file is read again
+def _meminfo(form: str, numa: int, total: Bytes, system: Bytes, anon: Bytes, file: Bytes) -> str:
+    return form.format_map(_rows(total, system, anon, file) | {"numa": numa})
 
 
 def _rows(total: Bytes, system: Bytes, anon: Bytes, file: Bytes) -> dict[str, int]:

@@ -23,12 +23,14 @@ from neap.common.contract.channel import Channel
 from neap.common.host.memory import MemoryHost
 from neap.common.model.day import DayReport
 from neap.common.runtime.clock import AnchoredClock, Clock, loop_clock, stopwatch
+from neap.common.runtime.journal import Journal
 from neap.common.runtime.launch import find_room
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside, Service
 from neap.common.runtime.settings import Sources
 from neap.common.telemetry.span import NoTracer, Tracer
 from neap.common.units import MINUTE, Seconds
+from neap.virtual.parts import node_names
 from neap.virtual.settings import Settings
 from neap.virtual.wiring import wire_world
 from neap.virtual.world import make_world
@@ -59,6 +61,7 @@ class Simulation:
         seed: int = 0,
         rooms: Iterable[str] = ROOMS,
         journal: BinaryIO | None = None,
+        record: Journal | None = None,
         faults: Sequence[Fault] = (),
         tracer: Callable[[str], Tracer] = lambda _: NoTracer(),
         validate: bool = False,
@@ -75,7 +78,7 @@ class Simulation:
         self.counts: dict[str, float] = {}
         self._clock: Clock | None = None
         self._broker: MemoryBroker | None = None
-        self._validate = validate
+        self._validate, self._record = validate, record
 
     @property
     def clock(self) -> Clock:
@@ -90,6 +93,11 @@ class Simulation:
         if self._broker is None:
             raise RuntimeError("the simulation does not run yet")
         return self._broker
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The virtual nodes, by name."""
+        return node_names(self.virtual.nodes)
 
     async def run_day(self) -> DayReport:
         """Live through the whole day; its last report."""
@@ -123,27 +131,46 @@ class Simulation:
                 task.cancel()
 
     def start(self, name: str, node: str) -> None:
-        """Start one room on one node, as its process would."""
-        bus = self.broker.bus(f"{name}.{node}" if node else name)
-        host = self._world.hosts[node] if node else MemoryHost()
-        outside = Outside(bus=bus, clock=self.clock, host=host, tracer=self._tracer(name), seed=self._seed)
-        stop = asyncio.Event()
-        running = Running(self._wire(name, node, outside), outside, count=self._count, validate=self._validate)
+        """Start one room on one node, as its process would; nothing if it runs."""
+        if (name, node) in self.parts:
+            return
+        bus, stop = self.broker.bus(f"{name}.{node}" if node else name), asyncio.Event()
+        service, outside = self.wire(name, node, bus)
+        running = Running(service, outside, count=self._count, journal=self._record, validate=self._validate)
         self.parts[name, node] = Part(bus, stop, self._group.create_task(running.run(stop)), running)
 
     async def crash(self, name: str, node: str) -> None:
-        """End one room as kill -9 would: no last word, nothing flushed."""
-        part = self.parts.pop((name, node))
+        """End one room as kill -9 would: no last word, nothing flushed; nothing if it does not run."""
+        part = self.parts.pop((name, node), None)
+        if part is None:
+            return
         self.broker.disconnect(part.bus)
         part.task.cancel()
         with suppress(asyncio.CancelledError):
             await part.task
 
-    def _wire(self, name: str, node: str, outside: Outside) -> Service:
+    def cut(self, node: str) -> None:
+        """Take the connections of a node's rooms away (node "": those of the central ones)."""
+        for part in self._on(node):
+            self.broker.disconnect(part.bus)
+
+    def mend(self, node: str) -> None:
+        """Bring them back."""
+        for part in self._on(node):
+            self.broker.reconnect(part.bus)
+
+    def _on(self, node: str) -> list[Part]:
+        return [part for (_, where), part in self.parts.items() if where == node]
+
+    def wire(self, name: str, node: str, bus: Bus) -> tuple[Service, Outside]:
+        """One room on one node as it is when it is new, and its surroundings."""
         room, settings = self._rooms[name], self._settings[name]
+        host = self._world.hosts[node] if node else MemoryHost()
+        outside = Outside(bus=bus, clock=self.clock, host=host, tracer=self._tracer(name), seed=self._seed)
         if name == "virtual":
-            return wire_world(settings, self._world)
-        return room.wire(msgspec.structs.replace(settings, node=node) if room.per_node else settings, outside)
+            return wire_world(settings, self._world), outside
+        placed = msgspec.structs.replace(settings, node=node) if room.per_node else settings
+        return room.wire(placed, outside), outside
 
     def _count(self, metric: str, by: float, labels: dict[str, str]) -> None:
         key = f"{metric}{{{','.join(f'{k}={v}' for k, v in sorted(labels.items()))}}}"

@@ -19,7 +19,7 @@ from neap.common.units import Ratio, Seconds
 class Stall:
     """See module docstring. Reading changes nothing."""
 
-    __slots__ = ("_averages", "_since", "_totals", "full", "some")
+    __slots__ = ("_averages", "_shown", "_since", "_text", "_totals", "full", "some")
 
     def __init__(self, at: Seconds) -> None:
         self.some: Ratio = 0.0
@@ -27,6 +27,8 @@ class Stall:
         self._since = at
         self._totals = (0.0, 0.0)
         self._averages: tuple[float, ...] = (0.0,) * 6
+        self._shown: object = None  # what `_text` was made of
+        self._text = ""
 
     def set(self, at: Seconds, some: Ratio, full: Ratio) -> None:
         """From `at` on the shares are these."""
@@ -36,11 +38,15 @@ class Stall:
 
     def text(self, at: Seconds) -> str:
         """The pressure file at a time not before the last `set`."""
-        (s10, s60, s300, f10, f60, f300), (some, full) = self._folded(at)
-        return (
-            f"some avg10={s10 * 100:.2f} avg60={s60 * 100:.2f} avg300={s300 * 100:.2f} total={some * 1e6:.0f}\n"
-            f"full avg10={f10 * 100:.2f} avg60={f60 * 100:.2f} avg300={f300 * 100:.2f} total={full * 1e6:.0f}\n"
-        )
+        shown = self._folded(at)
+        if shown != self._shown:
+            (s10, s60, s300, f10, f60, f300), (some, full) = shown
+            self._shown, self._text = (
+                shown,
+                f"some avg10={s10 * 100:.2f} avg60={s60 * 100:.2f} avg300={s300 * 100:.2f} total={some * 1e6:.0f}\n"
+                f"full avg10={f10 * 100:.2f} avg60={f60 * 100:.2f} avg300={f300 * 100:.2f} total={full * 1e6:.0f}\n",
+            )
+        return self._text
 
     def _folded(self, at: Seconds) -> tuple[tuple[float, ...], tuple[float, float]]:
         passed = max(0.0, at - self._since)

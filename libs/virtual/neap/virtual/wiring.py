@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from neap.common.contract.catalogue import DAY_REPORT, EVICTIONS, PLACEMENTS, WORKLOAD
+from neap.common.errors import InputError
 from neap.common.host.remote import serve_hosts
 from neap.common.runtime.service import Outside, Service, consume, every, follow, watch
 from neap.virtual.behaviour import Origin
@@ -64,13 +65,22 @@ class Hardware:
         self._opened = False
 
     async def start(self, start: StartPod) -> bool:
-        """Start a pod."""
-        self._hosts[start.node].start(start.pod)
+        """Start a pod.
+
+        Raises:
+            InputError: there is no such node here, or it does not take the pod.
+        """
+        host = self._hosts.get(start.node)
+        if host is None:
+            raise InputError(f"{start.node} is no virtual node (there are {len(self._hosts)})")
+        host.start(start.pod)
         return True
 
     async def stop(self, stop: StopPod) -> None:
         """Stop a pod."""
-        self._hosts[stop.node].stop(stop.uid)
+        host = self._hosts.get(stop.node)
+        if host is not None:
+            host.stop(stop.uid)
 
     async def advance(self, advance: AdvanceHosts) -> Step:
         """Let time pass on every host."""

@@ -1,3 +1,5 @@
+"""gpushare as a process of its own."""
+
 from neap.common.runtime.main import main
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""neap.scheduler."""
+"""The scheduler: columns of nodes, decisions with reasons, placements appended to ledgers."""

@@ -1,3 +1,5 @@
+"""The scheduler as a process of its own."""
+
 from neap.common.runtime.main import main
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from neap.common.bus.health import LOG
-from neap.common.contract.channel import Endpoint
+from neap.common.bus.health import LOG, Health
+from neap.common.contract.channel import MALFORMED, Endpoint, shortened
 from neap.common.errors import InputError, NeapError, PortError, Unavailable, WireError
 
 Q = TypeVar("Q")
@@ -38,8 +38,8 @@ def decode(kind: Any, payload: bytes, subject: str) -> Any:
     """
     try:
         return _decoder(kind).decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise WireError(f"{subject}: {error}") from None
+    except MALFORMED as error:
+        raise WireError(f"{subject}: {shortened(str(error))}") from None
 
 
 def failure(code: int, text: str) -> tuple[bytes, dict[str, str]]:
@@ -50,10 +50,15 @@ def failure(code: int, text: str) -> tuple[bytes, dict[str, str]]:
 async def answered(
     endpoint: Endpoint[Q, R], answer: Callable[[Q], Awaitable[R]], payload: bytes, subject: str
 ) -> tuple[bytes, dict[str, str]]:
-    """The reply to one request: what `answer` returns, or why it does not; never raises, never hangs."""
+    """The reply to one request: what `answer` returns, or why it does not; never hangs.
+
+    Raises:
+        WireError: the request cannot be decoded.
+    """
+    request = decode(endpoint.request, payload, subject)
 
     async def reply() -> bytes:
-        return encode(await answer(decode(endpoint.request, payload, subject)))
+        return encode(await answer(request))
 
     try:
         async with asyncio.timeout(endpoint.timeout):
@@ -69,10 +74,15 @@ async def answered(
 
 
 class Answering(Generic[Q, R]):
-    """Answers requests side by side, at most AT_ONCE; those under way when it ends are still answered."""
+    """Answers requests side by side, at most AT_ONCE; those under way when it ends are still answered.
 
-    def __init__(self, endpoint: Endpoint[Q, R], answer: Callable[[Q], Awaitable[R]], group: asyncio.TaskGroup) -> None:
-        self._endpoint, self._answer, self._group = endpoint, answer, group
+    A request that cannot be decoded is answered with the reason, and counted in `health`.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint[Q, R], answer: Callable[[Q], Awaitable[R]], group: asyncio.TaskGroup, health: Health
+    ) -> None:
+        self._endpoint, self._answer, self._group, self._health = endpoint, answer, group, health
         self._working = 0
 
     def take(self, payload: bytes, subject: str, reply: Reply) -> None:
@@ -86,6 +96,9 @@ class Answering(Generic[Q, R]):
             self._working += 1
             try:
                 answer = await answered(self._endpoint, self._answer, payload, subject)
+            except WireError as error:
+                answer = failure(400, str(error))
+                self._health.poisoned(self._endpoint, subject, error, asyncio.get_running_loop().time())
             finally:
                 self._working -= 1
         with suppress(PortError):  # the asker notices that no answer came

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from neap.common.contract.channel import Channel
+from neap.common.contract.channel import Channel, Endpoint
 from neap.common.errors import WireError
 from neap.common.units import MINUTE, Seconds
 
@@ -26,9 +26,12 @@ class Health:
     unsent: int = 0
     _logged: dict[str, Seconds] = field(default_factory=dict, repr=False)
 
-    def poisoned(self, channel: Channel[Any], subject: str, error: WireError, now: Seconds) -> None:
+    def poisoned(
+        self, channel: Channel[Any] | Endpoint[Any, Any], subject: str, error: WireError, now: Seconds
+    ) -> None:
         """Count an undecodable message; log it at most once per subject and minute."""
-        self.poison[channel.pattern] = self.poison.get(channel.pattern, 0) + 1
+        name, subject = channel.title(), channel.title(subject)
+        self.poison[name] = self.poison.get(name, 0) + 1
         if now - self._logged.get(subject, -MINUTE) < MINUTE:
             return
         if len(self._logged) >= SUBJECTS_REMEMBERED:

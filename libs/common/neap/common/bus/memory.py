@@ -59,12 +59,16 @@ class MemoryBroker:
         self.responders: dict[str, list[tuple[MemoryBus, Answering[Any, Any]]]] = {}
         self.buses: list[MemoryBus] = []
         self._turn = 0
+        self._away: dict[MemoryBus, None] | None = None  # connections that come back with the server
         self._flying: set[asyncio.TimerHandle] = set()
 
     def bus(self, name: str, *, rights: Rights | None = None, patience: Patience = PATIENT) -> MemoryBus:
         """A new connection; without `rights` it may do everything."""
         bus = MemoryBus(self, name, rights, patience)
         self.buses.append(bus)
+        if self._away is not None:
+            bus.go()
+            self._away[bus] = None
         return bus
 
     # -- faults
@@ -72,22 +76,33 @@ class MemoryBroker:
     def disconnect(self, bus: MemoryBus) -> None:
         """Take one connection away."""
         bus.go()
+        if self._away is not None:
+            self._away.pop(bus, None)
 
     def reconnect(self, bus: MemoryBus) -> None:
-        """Bring it back."""
-        bus.come()
+        """Bring it back; with the server, if that is away."""
+        if self._away is None:
+            bus.come()
+        else:
+            self._away[bus] = None
 
     def restart(self, away: Seconds = 0.0) -> None:
-        """Lose what is in flight, keep what is stored; connections come back after `away` seconds."""
+        """Lose what is in flight, keep what is stored; connections come back after `away` seconds.
+
+        A server that is away already comes back when it was to.
+        """
         for timer in self._flying:
             timer.cancel()
         self._flying.clear()
-        gone = [bus for bus in self.buses if bus.health.connected]
-        for bus in gone:
+        if self._away is not None:
+            return
+        self._away = {bus: None for bus in self.buses if bus.health.connected}
+        for bus in self._away:
             bus.go()
 
         def come() -> None:
-            for bus in gone:
+            back, self._away = self._away or {}, None
+            for bus in back:
                 bus.come()
 
         if away:

@@ -277,7 +277,7 @@ class MemoryBus:
         subject = endpoint.at(**tokens)
         self.must_hear(subject)
         async with asyncio.TaskGroup() as group:
-            here = (self, Answering(endpoint, answer, group))
+            here = (self, Answering(endpoint, answer, group, self._health))
             self.broker.responders.setdefault(subject, []).append(here)
             try:
                 yield

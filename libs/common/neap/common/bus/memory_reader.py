@@ -239,6 +239,8 @@ class Following(MemoryReader[LedgerItem[M]]):
             value = self.decoded(self._only.channel, entry.payload or b"", entry.subject)
             if value is not None:
                 return received(entry.subject, value, entry.seq, entry.headers)
+            if self._stored is None:
+                return CaughtUp(self._after)
 
     async def _bound(self) -> Log:
         log = await self.bus.log(self._only.channel)

@@ -99,7 +99,7 @@ class Log:
         """Store one message."""
         now = self._now()
         if expected is not None and expected != self._newest.get(subject, 0):
-            return self._ours(subject, expected, id) or LostRace(expected)
+            return self._ours(subject, expected, id) or LostRace(expected, self._newest.get(subject, 0))
         before = self._ids.get(id) if id else None
         if before is not None and now - before[1] <= self.stream.dedupe_window:
             return Stored(before[0], duplicate=True)

@@ -221,6 +221,8 @@ class Following(Reader[LedgerItem[M]]):
                 value = self._channel.decode(item.data, item.subject)
             except WireError as error:
                 self._wire.health.poisoned(self._channel, item.subject, error, asyncio.get_running_loop().time())
+                if self._tail.is_current:
+                    return CaughtUp(position(item)[1])
             else:
                 return received(item.subject, value, position(item)[1], item.headers or NO_HEADERS)
 
@@ -231,7 +233,7 @@ async def serving(
 ) -> AsyncIterator[None]:
     """Answer requests until the context exits."""
     async with asyncio.TaskGroup() as group:
-        answering = Answering(endpoint, answer, group)
+        answering = Answering(endpoint, answer, group, wire.health)
 
         def arrived(message: Msg) -> None:
             async def reply(payload: bytes, headers: dict[str, str]) -> None:

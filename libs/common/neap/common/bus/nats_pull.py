@@ -219,6 +219,11 @@ class Tail:
             await self.close()
             return await self.next()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether everything stored at the start was delivered."""
+        return self._waiting < 0
+
     async def start(self) -> bool:
         """Make a consumer; False if that must be tried again.
 

@@ -52,10 +52,16 @@ async def store(
         if "error" not in answer:
             return Stored(int(answer["seq"]), bool(answer.get("duplicate")))
         if expected is not None and answer["error"].get("err_code") == WRONG_SEQUENCE:
-            return LostRace(expected)
+            return LostRace(expected, _last(str(answer["error"].get("description"))))
         raise refusal(answer, f"store {subject}")
 
     return await again(wire.present, f"store {subject}", within, attempt)
+
+
+def _last(description: str) -> int:
+    """The sequence in "wrong last sequence: 7"; 0 if the server puts it otherwise."""
+    number = description.rpartition(" ")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 async def stored_behind(wire: Wire, stream: str, subject: str, seen: int, id: str, within: Seconds) -> Stored | None:

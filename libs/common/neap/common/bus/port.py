@@ -41,7 +41,10 @@ class Deleted:
 
 @dataclass(frozen=True)
 class CaughtUp:
-    """Everything stored when the reader (re)connected has been delivered; what follows is live."""
+    """Everything stored when the reader (re)connected has been delivered; what follows is live.
+
+    A follower says so again in the place of an entry that cannot be read, so that nobody waits for that one.
+    """
 
     seq: int
 
@@ -79,9 +82,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class LostRace:
-    """A ledger append came too late: the subject has moved past the expected sequence."""
+    """A ledger append came too late: the subject has moved past the expected sequence, to `last` (0: unknown)."""
 
     expected: int
+    last: int = field(default=0, compare=False)
 
 
 StateItem: TypeAlias = Received[M] | Deleted | CaughtUp
@@ -95,7 +99,7 @@ class BusHealth(Protocol):
     reconnects: int
     lost: int  # LATEST messages dropped for slow readers
     unsent: int  # LATEST messages dropped because the connection was away
-    poison: dict[str, int]  # undecodable messages by channel pattern
+    poison: dict[str, int]  # undecodable messages by channel (its title)
     denied: int
 
 

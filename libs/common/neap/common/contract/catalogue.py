@@ -22,6 +22,7 @@ from neap.common.contract.channel import (
     Stream,
     Work,
 )
+from neap.common.contract.lawful import entry_flaw
 from neap.common.model.advice import Applied, Headroom, NodeAdvice
 from neap.common.model.day import DayReport
 from neap.common.model.device import DeviceState
@@ -44,7 +45,13 @@ PRESSURE_STREAM: Final = Stream(
     "NEAP_PRESSURE", (f"{ROOT}.node.*.pressure",), Delivery.EVENTS, max_age=ONE_DAY, max_bytes=256 * MIB
 )
 TRAIL_STREAM: Final = Stream(
-    "NEAP_TRAIL", (f"{ROOT}.trail.>",), Delivery.EVENTS, max_age=WEEK, max_bytes=4 * GIB, max_per_subject=10_000
+    "NEAP_TRAIL",
+    (f"{ROOT}.trail.>",),
+    Delivery.EVENTS,
+    max_age=WEEK,
+    max_bytes=4 * GIB,
+    max_per_subject=10_000,
+    dedupe_window=HOUR,  # a room that was restarted may tell again why a pod waits
 )
 LEDGER_STREAM: Final = Stream(
     "NEAP_LEDGER",
@@ -175,6 +182,7 @@ PLACEMENTS: Final[Ledger[LedgerEntry]] = Ledger(
     hears=("scheduler", "advisor", "gpushare", "gateway", "evictor", "virtual", "console"),
     doc="Who owns what on a node; the truth, and the only lock.",
     stream=LEDGER_STREAM,
+    flaw=entry_flaw,
 )
 EVICTIONS: Final[Work[Eviction]] = Work(
     f"{ROOT}.work.eviction.{{node}}",

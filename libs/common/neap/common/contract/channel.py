@@ -15,10 +15,11 @@ Tokens are escaped: Kubernetes names may contain dots but never underscores, so 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -32,6 +33,8 @@ R = TypeVar("R")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 _ENCODER: Final = msgspec.json.Encoder()
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested too deeply
+REASON: Final = 256  # characters of a reason, at most
 
 
 class Delivery(StrEnum):
@@ -59,6 +62,11 @@ def escape(token: str) -> str:
 def unescape(token: str) -> str:
     """The name behind a subject token."""
     return token.replace("_", ".")
+
+
+def shortened(reason: str) -> str:
+    """A reason, which may quote a whole message, without its middle: what is wrong stands first, where stands last."""
+    return reason if len(reason) <= REASON else f"{reason[: REASON // 2]} ... {reason[-REASON // 2 + 5 :]}"
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,19 @@ class Channel(Generic[M]):
     def _decoder(self) -> msgspec.json.Decoder[M]:
         return msgspec.json.Decoder(self.message)
 
+    @cached_property
+    def _repeated(self) -> tuple[tuple[int, str], ...]:
+        """Tokens that every message of this channel has as a field too, with their places."""
+        kinds = get_args(self.message) or (self.message,)
+        named = ((place, token[1:-1]) for place, token in enumerate(self.pattern.split(".")) if token[0] == "{")
+        return tuple(
+            (place, name) for place, name in named if all(name in getattr(k, "__struct_fields__", ()) for k in kinds)
+        )
+
+    def title(self, subject: str = "") -> str:
+        """A subject of this channel as logs and metrics name it; its pattern if none is given."""
+        return subject or self.pattern
+
     def _fill(self, tokens: dict[str, str], *, open_ended: bool) -> str:
         unknown = set(tokens) - set(self.fields)
         missing = [] if open_ended else [name for name in self.fields if name not in tokens]
@@ -125,12 +146,20 @@ class Channel(Generic[M]):
         """JSON -> message.
 
         Raises:
-            WireError: names subject and what is wrong where.
+            WireError: names subject and what is wrong where; also where message and subject name different nodes,
+                because the right to speak is given by subject.
         """
         try:
-            return self._decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise WireError(f"{subject or self.pattern}: {error}") from None
+            message = self._decoder.decode(payload)
+        except MALFORMED as error:
+            raise WireError(f"{self.title(subject)}: {shortened(str(error))}") from None
+        if subject and self._repeated:
+            tokens = subject.split(".")
+            for place, name in self._repeated:
+                said = str(getattr(message, name))
+                if said.replace(".", "_") != tokens[place]:
+                    raise WireError(f"{self.title(subject)}: speaks of {name} {shortened(said)!r}")
+        return message
 
 
 @dataclass(frozen=True)
@@ -149,6 +178,10 @@ class State(Channel[M]):
     max_bytes: int = 256 << 20
     delivery: Delivery = field(init=False, default=Delivery.STATE)
 
+    def title(self, subject: str = "") -> str:
+        """The key, or the pattern of all keys, behind its bucket."""
+        return f"{self.bucket}/{subject or self.pattern}"
+
 
 @dataclass(frozen=True)
 class Events(Channel[M]):
@@ -158,12 +191,24 @@ class Events(Channel[M]):
     delivery: Delivery = field(init=False, default=Delivery.EVENTS)
 
 
+def _flawless(_: Any) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Ledger(Channel[M]):
-    """JetStream: append with an expected last sequence of the subject."""
+    """JetStream: append with an expected last sequence of the subject. `flaw` says why an entry is no entry."""
 
     stream: Stream
+    flaw: Callable[[M], str] = _flawless
     delivery: Delivery = field(init=False, default=Delivery.LEDGER)
+
+    def decode(self, payload: bytes, subject: str = "") -> M:
+        """JSON -> entry, if there can be such an entry."""
+        entry = super().decode(payload, subject)
+        if flaw := self.flaw(entry):
+            raise WireError(f"{self.title(subject)}: {shortened(flaw)}")
+        return entry
 
 
 @dataclass(frozen=True)
@@ -201,6 +246,10 @@ class Endpoint(Generic[Q, R]):
     asks: tuple[str, ...]
     doc: str
     timeout: Seconds = 2.0
+
+    def title(self, subject: str = "") -> str:
+        """A subject of this endpoint as logs and metrics name it."""
+        return subject or self.pattern
 
     def at(self, **tokens: str) -> str:
         """The concrete subject."""

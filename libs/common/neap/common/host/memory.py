@@ -2,7 +2,8 @@
 
 The tree is nested dicts. A file is a text, a function computing its text at the moment it is read, or a `Knob`
 that also takes writes; a `Link` points elsewhere. Below a host's own tree may lie a shared, never written one
-(a machine snapshot): own entries win, listings merge. Looking up costs O(path length), listing O(children).
+(a machine snapshot): own entries win, listings merge. Looking up costs O(path length), listing O(children); where a
+computed file was found is remembered until the tree changes, because a node is read again and again.
 
 A file that vanishes while it is read is a function that raises Vanished.
 """
@@ -18,6 +19,7 @@ from neap.common.host.port import Refused, Unsupported
 
 WriteHook: TypeAlias = Callable[[str, str], str | None]  # (path, text) -> what the file holds then; None: text
 LINKS_LIMIT: Final = 40  # as the kernel's
+REMEMBERED: Final = 1 << 16  # computed files whose place is known, before they are forgotten together
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class MemoryHost:
         self._own: Folder = {}
         self._shared = shared
         self._hooks: dict[str, WriteHook] = {}
+        self._computed: dict[str, Callable[[], str]] = {}  # by path as asked; void when the tree changes
         for path, content in (files or {}).items():
             self.put(path, content)
 
@@ -57,6 +60,7 @@ class MemoryHost:
 
     def put(self, path: str, entry: Entry) -> None:
         """Place a file, link or whole folder, with the directories above it."""
+        self._computed.clear()
         *above, name = _names(path)
         folder = self._own
         for step in above:
@@ -68,6 +72,7 @@ class MemoryHost:
 
     def remove(self, path: str) -> None:
         """Take a file or a directory with all below it away; the shared tree is left as it is."""
+        self._computed.clear()
         *above, name = _names(path)
         folder: Entry | None = self._own
         for step in above:
@@ -83,13 +88,16 @@ class MemoryHost:
 
     def read(self, path: str) -> str:
         """The whole file."""
+        compute = self._computed.get(path)
+        if compute is not None:
+            return compute()
         entry = self._find(path)
         if isinstance(entry, str):
             return entry
         if isinstance(entry, Knob):
-            return entry.read()
+            return self._found(path, entry.read)()
         if callable(entry):
-            return entry()
+            return self._found(path, entry)()
         if entry is None:
             raise Vanished(f"read {path}: no such file (ENOENT)")
         raise PortError(f"read {path}: is a directory (EISDIR)")
@@ -98,8 +106,9 @@ class MemoryHost:
         """Many files, None for each that cannot be read."""
         found: list[str | None] = []
         for path in paths:
+            compute = self._computed.get(path)  # as `read` does; a node's report is a hundred of these
             try:
-                found.append(self.read(path))
+                found.append(self.read(path) if compute is None else compute())
             except PortError:
                 found.append(None)
         return found
@@ -124,10 +133,11 @@ class MemoryHost:
 
     def list(self, path: str) -> list[str]:
         """Sorted names in a directory."""
-        place, _ = self._walk(path)
+        place = self._straight(path) or self._walk(path)[0]
         if place is None:
             raise Vanished(f"list {path}: no such directory (ENOENT)")
-        return sorted({*(place[0] or ()), *(place[1] or ())})
+        own, shared = place
+        return sorted({*(own or ()), *shared}) if shared else sorted(own or ())
 
     def exists(self, path: str) -> bool:
         """Whether the path, links followed, is there."""
@@ -163,6 +173,24 @@ class MemoryHost:
         if place is None:
             return None
         return self._target(place, trail, path.rpartition("/")[2])
+
+    def _found(self, path: str, compute: Callable[[], str]) -> Callable[[], str]:
+        if len(self._computed) >= REMEMBERED:
+            self._computed.clear()
+        self._computed[path] = compute
+        return compute
+
+    def _straight(self, path: str) -> Place | None:
+        """The directory at `path` if there is neither a link nor a dot on the way."""
+        own: Folder | None = self._own
+        shared = self._shared
+        for name in path.split("/"):
+            if name:
+                mine, theirs = own.get(name) if own else None, shared.get(name) if shared else None
+                if not isinstance(theirs if mine is None else mine, dict):
+                    return None
+                own, shared = mine if isinstance(mine, dict) else None, theirs if isinstance(theirs, dict) else None
+        return own, shared
 
     def _target(self, place: Place, trail: Trail, name: str) -> Entry | None:
         """The entry `name` in a directory, links followed to their end."""

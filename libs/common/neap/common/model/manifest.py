@@ -8,18 +8,21 @@ Source: Kubernetes documentation, "Configure Quality of Service for Pods", "Init
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from neap.common.errors import InputError
+from neap.common.model.gpu import gpu_ask
 from neap.common.model.qos import KubeQos, QosClass, qos_class
 from neap.common.model.resource import CPU, MEMORY, Resources, parse_amount
-from neap.common.model.workload import Container, Workload
+from neap.common.model.workload import UID, Container, Workload
 
 REPLICATED: Final = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
 MOST_REPLICAS: Final = 10_000
+NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,126}[a-z0-9])?")
 
 
 class _Metadata(msgspec.Struct, kw_only=True):
@@ -126,7 +129,8 @@ def _replicas(kind: str, owner: _Owner, place: str, salt: str) -> list[Workload]
 def _workload(metadata: _Metadata, name: str, spec: _PodSpec, place: str, *, owner: str, salt: str) -> Workload:
     if not name:
         raise InputError(f"{place}: a pod needs metadata.name")
-    where = f"{place}: pod {metadata.namespace}/{name}"
+    where = f"{place}: pod {metadata.namespace[:64]}/{name[:64]}"
+    _check_names(metadata, name, where)
     containers = tuple(_container(item, where) for item in spec.containers)
     initial = tuple(_container(item, where) for item in spec.init_containers or ())
     largest: Resources = {}
@@ -135,6 +139,8 @@ def _workload(metadata: _Metadata, name: str, spec: _PodSpec, place: str, *, own
     annotations = metadata.annotations or {}
     try:
         level = qos_class(annotations, kube_qos(containers + initial))
+        for container in containers:
+            gpu_ask(container)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     digest = hashlib.sha256(f"{salt}/{metadata.namespace}/{name}".encode()).hexdigest()
@@ -152,6 +158,17 @@ def _workload(metadata: _Metadata, name: str, spec: _PodSpec, place: str, *, own
         annotations=annotations,
         node_selector=spec.node_selector or {},
     )
+
+
+def _check_names(metadata: _Metadata, name: str, where: str) -> None:
+    """Names that subjects and cgroups can carry; Kubernetes' own, as far as neap's go (128 characters)."""
+    for field, text, legal in (
+        ("metadata.namespace", metadata.namespace, NAME),
+        ("metadata.name", name, NAME),
+        ("metadata.uid", metadata.uid or "none", UID),
+    ):
+        if not legal.fullmatch(text):
+            raise InputError(f"{where}: {field} {text[:64]!r} is not legal ({legal.pattern})")
 
 
 def _container(item: _Container, where: str) -> Container:

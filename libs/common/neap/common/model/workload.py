@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import msgspec
 
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources, add
+
+UID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # it names cgroups, and travels in headers and keys
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from neap.common.units import Seconds
+
+LEAST_NAP: Final[Seconds] = 1e-6  # a shorter one can be lost in rounding, and virtual time would stand still for ever
 
 
 class Clock(Protocol):
@@ -50,7 +52,7 @@ class AnchoredClock:
     async def sleep_until(self, at: Seconds) -> None:
         """Return at or after `at`, or at once if it is past."""
         while (left := at - self.now()) > 0:  # noqa: ASYNC110 (a timer may fire a hair early)
-            await asyncio.sleep(left / self._speed)
+            await asyncio.sleep(max(left / self._speed, LEAST_NAP))
 
 
 def wall_clock() -> Clock:

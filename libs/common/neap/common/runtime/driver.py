@@ -32,6 +32,7 @@ from neap.common.runtime.machine import (
     Publish,
     Put,
     Stopping,
+    Tick,
 )
 from neap.common.runtime.outbox import Batch, Outbox
 from neap.common.runtime.service import Outside, Service
@@ -41,6 +42,8 @@ from neap.common.units import Seconds
 
 INBOX: Final = 2048
 NAK_DELAY: Final[Seconds] = 1.0
+LINKS: Final = 64  # of one operation, to the newest messages that may have led to it
+OBJECTS: Final = 4096  # whose last decision's operation is remembered
 BUS_WORDS: Final = (Publish, Put, Delete, Emit, Append, Decide)
 
 
@@ -59,10 +62,13 @@ class Driver:
         self._validate = validate
         self._service, self._outside, self._count = service, outside, count
         self._journal = journal or NoJournal()
-        self._inbox: asyncio.Queue[tuple[Event, Delivery[Any] | None, bool]] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[Event, Delivery[Any] | None, bool, SpanContext | None]] = asyncio.Queue()
         self._room = asyncio.Semaphore(INBOX)
+        self._ticks: set[str] = set()  # timers whose tick waits in the inbox
         self._outbox = Outbox(self._send, self._answer)
         self._operations = 0
+        self._heard: dict[SpanContext, None] = {}  # what came since the last operation, and led to none itself
+        self._decided: dict[str, SpanContext] = {}  # uid -> the last operation that decided about it
         self.busy_since: Seconds | None = None
         self.handled = 0
         self.handling_seconds: Seconds = 0.0
@@ -73,17 +79,24 @@ class Driver:
         return self._inbox.qsize(), len(self._outbox)
 
     async def post(self, event: Event, delivery: Delivery[Any] | None = None) -> None:
-        """Hand over an event from outside; waits while the inbox is full."""
+        """Hand over an event from outside; waits while the inbox is full. A timer has one tick waiting, not many."""
+        if isinstance(event, Tick):
+            if event.name in self._ticks:
+                return
+            self._ticks.add(event.name)
         await self._room.acquire()
-        self._inbox.put_nowait((event, delivery, True))
+        cause = parse_traceparent(event.trace) if isinstance(event, Arrived) and event.trace else None
+        self._inbox.put_nowait((event, delivery, True, cause))
 
     async def run(self) -> None:
         """Handle events until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._outbox.run())
             while True:
-                event, delivery, from_outside = await self._inbox.get()
-                await self._step(event, delivery, group)
+                event, delivery, from_outside, cause = await self._inbox.get()
+                if isinstance(event, Tick):
+                    self._ticks.discard(event.name)
+                await self._step(event, delivery, cause, group)
                 if from_outside:
                     self._room.release()
 
@@ -95,13 +108,15 @@ class Driver:
                 while self._inbox.qsize() or self.busy_since is not None or len(self._outbox):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
-    async def _step(self, event: Event, delivery: Delivery[Any] | None, group: asyncio.TaskGroup) -> None:
+    async def _step(
+        self, event: Event, delivery: Delivery[Any] | None, cause: SpanContext | None, group: asyncio.TaskGroup
+    ) -> None:
         started = self.busy_since = stopwatch()
         instructions = self._service.machine.handle(event)
         if self._validate:
             self._service.machine.validate()
         self._journal.write(self._service.name, self._service.node, event, instructions)
-        batch, context = Batch(waiting=1), self._trace(event, instructions)
+        batch, context = Batch(waiting=1), self._trace(event, instructions, cause)
         token = current.set(context)
         try:
             for instruction in instructions:
@@ -134,23 +149,20 @@ class Driver:
 
     async def _send(self, instruction: Instruction, context: SpanContext | None) -> Any:
         bus = self._outside.bus
-        token = current.set(context)
-        try:
-            match instruction:
-                case Publish(to=to, message=message):
-                    return await bus.publish(to, message)
-                case Put(key=key, value=value, revision=revision):
-                    return await bus.put(key, value, revision=revision)
-                case Delete(key=key):
-                    return await bus.delete(key)
-                case Emit(to=to, message=message, id=id):
-                    return await bus.emit(to, message, id=id)
-                case Append(to=to, entry=entry, seen=seen, id=id):
-                    return await bus.append(to, entry, seen=seen, id=id)
-                case Decide():
-                    return await self._decide(instruction, context)
-        finally:
-            current.reset(token)
+        current.set(context)  # of this lane's task, so that the answer is told under it as well
+        match instruction:
+            case Publish(to=to, message=message):
+                return await bus.publish(to, message)
+            case Put(key=key, value=value, revision=revision):
+                return await bus.put(key, value, revision=revision)
+            case Delete(key=key):
+                return await bus.delete(key)
+            case Emit(to=to, message=message, id=id):
+                return await bus.emit(to, message, id=id)
+            case Append(to=to, entry=entry, seen=seen, id=id):
+                return await bus.append(to, entry, seen=seen, id=id)
+            case Decide():
+                return await self._decide(instruction, context)
         raise TypeError(f"not a bus word: {instruction!r}")
 
     async def _decide(self, decide: Decide, context: SpanContext | None) -> Stored:
@@ -159,40 +171,74 @@ class Driver:
         stored = await self._outside.bus.emit(
             TRAIL.at(namespace=entry.about.namespace, name=entry.about.name), entry, id=entry.id
         )
-        if not stored.duplicate:
-            self._outside.tracer.record(decision_span(entry, self._service.name, context, root=decide.root))
+        if self._outside.tracer.enabled and not stored.duplicate:
+            operations = self._operations_about(entry.about.uid, context)
+            self._outside.tracer.record(decision_span(entry, self._service.name, operations, root=decide.root))
         return stored
 
+    def _operations_about(self, uid: str, context: SpanContext | None) -> list[SpanContext]:
+        """The operation that decides about an object now, and the one that did so before: what waited goes on."""
+        before = self._decided.pop(uid, None)
+        if context is not None:
+            self._decided[uid] = context
+            if len(self._decided) > OBJECTS:
+                del self._decided[next(iter(self._decided))]
+        return [each for each in (context, before) if each is not None]
+
     def _answer(self, instruction: Instruction, outcome: Any, error: NeapError | None) -> None:
-        now = self._outside.clock.now()
+        """Back to the machine, under the context the instruction was carried out in."""
+        now, cause = self._outside.clock.now(), current.get()
         if error is not None:
             self._count("neap_effects_failed_total", 1.0, {"effect": type(instruction).__name__})
             may_retry = isinstance(error, Unavailable)
-            self._inbox.put_nowait((Failed(now, instruction, str(error), may_retry), None, False))
+            self._inbox.put_nowait((Failed(now, instruction, str(error), may_retry), None, False, cause))
         elif (
             isinstance(instruction, Append)
             or not isinstance(instruction, BUS_WORDS)
             or (isinstance(instruction, Put) and instruction.answer)
         ):
-            self._inbox.put_nowait((Done(now, instruction, outcome), None, False))
+            self._inbox.put_nowait((Done(now, instruction, outcome), None, False, cause))
 
-    def _trace(self, event: Event, instructions: Any) -> SpanContext | None:
-        """The context everything this event led to runs under; one span per decision, none per report."""
-        cause = parse_traceparent(event.trace) if isinstance(event, Arrived) and event.trace else None
+    def _trace(self, event: Event, instructions: Any, cause: SpanContext | None) -> SpanContext | None:
+        """The context everything this event led to runs under; one span per decision, none per report.
+
+        A decision may rest on messages that came before it, so what led to no operation is linked by the next one.
+        Own words that come back are no cause.
+        """
         tracer = self._outside.tracer
-        if not tracer.enabled or not any(isinstance(item, Put | Emit | Append | Decide) for item in instructions):
+        if not tracer.enabled:
+            return cause
+        if cause is not None and not (isinstance(event, Arrived) and self._is_own(event.message)):
+            self._heard[cause] = None
+            if len(self._heard) > LINKS:
+                del self._heard[next(iter(self._heard))]
+        if not any(isinstance(item, Put | Emit | Append | Decide) for item in instructions):
             return cause
         self._operations += 1
+        heard, self._heard = tuple(self._heard), {}
         span = operation_span(
-            self._service.name,
-            self._service.node,
-            event,
-            cause,
+            *(self._service.name, self._service.node, *_about(event), heard),
+            start=event.at,
+            end=self._outside.clock.now(),
             count=self._operations,
-            now=self._outside.clock.now(),
         )
         tracer.record(span)
         return span.context
+
+    def _is_own(self, message: Any) -> bool:
+        return getattr(message, "source", "") == self._service.name
+
+
+def _about(event: Event) -> tuple[str, str]:
+    """What is processed, in one of few words, and the subject it was heard on, if it was a message."""
+    match event:
+        case Arrived(message=message, subject=subject):
+            return type(message).__name__, subject
+        case Done(instruction=instruction) | Failed(instruction=instruction):
+            return f"{type(event).__name__.lower()} {type(instruction).__name__}", ""
+        case Tick(name=name):
+            return f"tick {name}", ""
+    return type(event).__name__.lower(), ""
 
 
 async def _settle(delivery: Delivery[Any], batch: Batch, later: Seconds | None) -> None:

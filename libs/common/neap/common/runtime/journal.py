@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from neap.common.contract.channel import Address, Channel
-from neap.common.runtime.machine import Event, Instruction
+from neap.common.runtime.machine import Done, Event, Failed, Instruction, Machine
+
+UNANSWERED: Final = 4096  # instructions whose answers a replay waits for
 
 
 class Journal(Protocol):
@@ -48,8 +51,38 @@ class FileJournal:
             sys.stderr.write(f"neap: the journal ends here: {error.strerror}\n")
 
 
+class Recording:
+    """Keeps everything in memory, by service and node, to be replayed."""
+
+    def __init__(self) -> None:
+        self.lives: dict[tuple[str, str], list[tuple[Event, Sequence[Instruction]]]] = {}
+
+    def write(self, service: str, node: str, event: Event, instructions: Sequence[Instruction]) -> None:
+        """Keep it."""
+        self.lives.setdefault((service, node), []).append((event, tuple(instructions)))
+
+
+def replay(machine: Machine, life: Iterable[tuple[Event, Sequence[Instruction]]]) -> str:
+    """Hand a recorded life to a fresh machine; where it first decides otherwise, as two lines, or nothing.
+
+    Answers to instructions are answers to the machine's own, equal ones: some machines know theirs by identity.
+    """
+    asked: deque[Instruction] = deque(maxlen=UNANSWERED)
+    for number, (recorded, decided) in enumerate(life, start=1):
+        event = recorded
+        if isinstance(event, Done | Failed) and event.instruction in asked:
+            event = dataclasses.replace(event, instruction=asked[asked.index(event.instruction)])
+            asked.remove(event.instruction)
+        answered = machine.handle(event)
+        asked += answered
+        then, now = line("", "", recorded, decided), line("", "", recorded, answered)
+        if then != now:
+            return f"event {number}\nthen {then.decode()}\nnow  {now.decode()}"
+    return ""
+
+
 def plain(value: Any) -> Any:
-    """Addresses and channels by name, everything else as JSON would have it."""
+    """Addresses and channels by name, keys as text, sets in order, everything else as JSON would have it."""
     if isinstance(value, Address):
         return value.subject
     if isinstance(value, Channel):
@@ -57,7 +90,18 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
         return {"is": type(value).__name__} | fields
-    return msgspec.to_builtins(value, enc_hook=str)
+    if isinstance(value, Mapping):
+        return {_key(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return msgspec.to_builtins(value, enc_hook=str, str_keys=True, order="deterministic")
+
+
+def _key(key: Any) -> str:
+    """A dataclass as the words it is made of."""
+    if dataclasses.is_dataclass(key):
+        return " ".join(_key(getattr(key, item.name)) for item in dataclasses.fields(key))
+    return str(key)
 
 
 def line(service: str, node: str, event: Event, instructions: Sequence[Instruction]) -> bytes:

@@ -126,6 +126,9 @@ class Outbox:
             except PortError as error:
                 self._tell(instruction, None, error)
                 entry.batch.finish(refused=True)
+            except NeapError as error:  # it can never be said: too large, or about a name that no subject can carry
+                self._tell(instruction, None, error)
+                entry.batch.finish()
             else:
                 self._tell(instruction, outcome, None)
                 entry.batch.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from neap.common.errors import SettingsError
+from neap.common.runtime.main import COLLECT_EVERY
 from neap.common.testing.simloop import simulate
 from neap.common.units import HOUR
 from neap.console.core.summary import totals
@@ -27,6 +29,7 @@ def simulate_day(
     settings = day_settings(nodes=nodes, seed=seed, length=hours * HOUR)
     settings += [*(plain_settings() if plain else []), *([f"virtual.file={day}"] if day else [])]
     rooms = PLAIN_ROOMS if plain else ROOMS
+    gc.set_threshold(COLLECT_EVERY)
     with ExitStack() as ending:
         try:
             out = ending.enter_context(journal.open("wb")) if journal else None

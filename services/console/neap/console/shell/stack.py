@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from neap.common.errors import PortError, SettingsError
+from neap.common.errors import PortError, SettingsError, Unavailable
 from neap.common.runtime.settings import process_environment
 from neap.common.testing.natsd import NatsServer
 from neap.common.units import Seconds
@@ -63,7 +63,12 @@ class Stack:
         except OSError as error:
             raise SettingsError(f"{self.out}: cannot be written: {error.strerror}") from None
         async with AsyncExitStack() as ending:
-            self.server = await ending.enter_async_context(NatsServer(store=self.out / "nats", port=self.port))
+            try:
+                self.server = await ending.enter_async_context(NatsServer(store=self.out / "nats", port=self.port))
+            except Unavailable:
+                raise
+            except PortError as error:
+                raise SettingsError(str(error)) from None
             ending.push_async_callback(self._end)
             for name in self.rooms:
                 self.children[name] = Child(name, await self._spawn(name))

@@ -28,12 +28,18 @@ def read_workloads(file: Path, *, salt: str) -> tuple[list[Workload], list[str]]
         InputError: names file, place and what is wrong.
     """
     try:
-        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not text: {error}") from None
+    try:
+        documents = list(yaml.safe_load_all(text))
+        return workloads_of(documents, where=str(file), salt=salt)
+    except yaml.YAMLError as error:
         raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    return workloads_of(documents, where=str(file), salt=salt)
+    except RecursionError:
+        raise InputError(f"{file}: nested too deeply") from None
 
 
 async def cluster_clock(bus: Bus) -> Clock:

@@ -104,6 +104,8 @@ class EnforcerMachine:
     def _hear(self, advice: NodeAdvice, at: Seconds) -> Sequence[Instruction]:
         if advice.node != self._settings.node:
             return (_count("advice_refused", reason="other node"),)
+        if advice.at > at + self._settings.grace + self._settings.period:  # it would outdo all advice until then
+            return (_count("advice_refused", reason="from the future"),)
         before = self._advice
         if before is not None and (advice.at, advice.seq) <= (before.at, before.seq):
             return ()

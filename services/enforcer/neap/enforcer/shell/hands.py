@@ -32,7 +32,7 @@ class Hands:
         plain = [site for site in sites if not self._is_of_processes(site.file)]
         texts = self._host.read_all([f"{site.cgroup}/{site.file}" for site in plain])
         read: dict[Site, str | None] = dict(zip(plain, texts, strict=True))
-        read.update((site, self._of_processes(site)) for site in sites if self._is_of_processes(site.file))
+        read.update(self._of_processes([site for site in sites if self._is_of_processes(site.file)]))
         return Observed(tree, read)
 
     async def apply(self, asked: Apply) -> tuple[Outcome, ...]:
@@ -81,22 +81,23 @@ class Hands:
     def _containers(self, pod: str) -> tuple[str, ...]:
         return tuple(f"{pod}/{name}" for name in self._names(pod) if is_container(name))
 
-    def _processes(self, cgroup: str) -> list[int]:
-        return [int(pid) for pid in self._host.read(f"{cgroup}/cgroup.procs").split() if pid.isdigit()]
-
-    def _of_processes(self, site: Site) -> str | None:
-        try:
-            pids = self._processes(site.cgroup)
-        except PortError:
-            return None
-        texts = self._host.read_all([f"/proc/{pid}/{site.file}" for pid in pids])
-        return gather({pid: text for pid, text in zip(pids, texts, strict=True) if text})
+    def _of_processes(self, sites: Sequence[Site]) -> dict[Site, str | None]:
+        """What the processes of each site show; two reads for all of them, however many there are."""
+        listed = self._host.read_all([f"{site.cgroup}/cgroup.procs" for site in sites])
+        asked = [(site, pid) for site, text in zip(sites, listed, strict=True) for pid in _pids(text or "")]
+        texts = self._host.read_all([f"/proc/{pid}/{site.file}" for site, pid in asked])
+        shown: dict[Site, dict[int, str]] = {site: {} for site in sites}
+        for (site, pid), text in zip(asked, texts, strict=True):
+            if text:
+                shown[site][pid] = text
+        return {site: None if text is None else gather(shown[site]) for site, text in zip(sites, listed, strict=True)}
 
     def _write(self, write: Write) -> Outcome:
         site = write.site
         try:
             if self._is_of_processes(site.file):
-                for pid, text in scatter(write.text, self._processes(site.cgroup)).items():
+                pids = _pids(self._host.read(f"{site.cgroup}/cgroup.procs"))
+                for pid, text in scatter(write.text, pids).items():
                     with suppress(Vanished):  # it ended meanwhile
                         self._host.write(f"/proc/{pid}/{site.file}", text)
             else:
@@ -108,3 +109,7 @@ class Hands:
         except PortError as error:
             return Outcome(WriteStatus.REFUSED, str(error))
         return Outcome(WriteStatus.WRITTEN)
+
+
+def _pids(text: str) -> list[int]:
+    return [int(pid) for pid in text.split() if pid.isdigit()]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from neap.common.contract.catalogue import EVICTIONS, HEADROOM, PLACEMENTS
 from neap.common.errors import SettingsError
 from neap.common.model.advice import Headroom
@@ -50,11 +52,10 @@ class EvictorMachine:
                 return self._report(usage, at)
             case Arrived(message=(Placed() | Released() | Checkpoint()) as entry, seq=seq):
                 self._fold(entry, seq)
-            case Arrived(message=Headroom() as headroom):
-                if headroom.node == self._settings.node and (
-                    self._headroom is None or headroom.at >= self._headroom.at
-                ):
-                    self._headroom = headroom
+            case Arrived(at=at, message=Headroom() as headroom):
+                said = min(headroom.at, at)  # a clock that runs ahead must not silence what follows
+                if headroom.node == self._settings.node and (self._headroom is None or said >= self._headroom.at):
+                    self._headroom = msgspec.structs.replace(headroom, at=said)
             case Gone(channel=channel) if channel is HEADROOM:
                 self._headroom = None
             case Synced(channel=channel) if channel is PLACEMENTS:
@@ -86,14 +87,15 @@ class EvictorMachine:
     # -- one report --------------------------------------------------------------------------------------------------
 
     def _report(self, usage: NodeUsage, at: Seconds) -> Sequence[Instruction]:
-        if usage.node != self._settings.node or usage.at <= self._heard:
+        then = min(usage.at, at)  # a clock that runs ahead must not silence what follows
+        if usage.node != self._settings.node or then <= self._heard:
             return ()
-        gap, self._heard = usage.at - self._heard, usage.at
+        gap, self._heard = then - self._heard, then
         period = usage.period if usage.period > 0 else 1.0
         patience = self._settings.stale_after * period
         if not self._synced:
             return ()
-        if at - usage.at > patience:
+        if at - then > patience:
             return self._say_stale("usage", is_stale=True)
         if gap > patience:
             self._holds = {name: Hold() for name in self._rules}

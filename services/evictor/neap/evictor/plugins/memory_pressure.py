@@ -4,8 +4,8 @@
     available + Σ working_set(leaving) < min        hard: at once
     stall full10 > full                             hard: all tasks waited for memory that share of 10 s  [ratio]
 
-Guests leave until `low` is available again; for a stall one guest at a time. Without a measured value nothing is
-judged. Not for a single guest that grew too large: memory_overuse.
+Guests leave until `low` is available again; for a stall one guest at a time. Without a measured value, or with
+one that cannot be, nothing is judged. Not for a single guest that grew too large: memory_overuse.
 Source: kernel documentation, accounting/psi (full); katalyst-core evictionmanager/plugin/memory (low and min).
 """
 
@@ -40,7 +40,7 @@ def pressure(view: View, settings: Settings) -> Sequence[Level]:
 
 def _levels(view: View, settings: Settings) -> Iterator[Level]:
     usage = view.usage
-    if usage.memory_available is not None:
+    if usage.memory_available is not None and usage.memory_available >= 0:
         available = usage.memory_available + sum(guest.working_set or 0 for guest in view.leaving)
         yield Level(
             metric="memory available",
@@ -53,7 +53,7 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
             unit="bytes",
             hard=available < settings.min,
         )
-    if usage.memory_stall is not None:
+    if usage.memory_stall is not None and 0 <= usage.memory_stall.full10 <= 1:
         full = usage.memory_stall.full10
         yield Level(
             metric="memory stall full10",

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from neap.common.model.resource import RECLAIMED_CPU
+from neap.common.model.resource import LARGEST, RECLAIMED_CPU
 from neap.common.units import Ratio
 from neap.evictor.core.rank import in_order
 from neap.evictor.core.rule import Rule, RuleSettings
@@ -30,9 +30,10 @@ class Settings(RuleSettings, frozen=True, kw_only=True):
 
 def pressure(view: View, settings: Settings) -> Sequence[Level]:
     """Sold against offered."""
-    offer = None if view.offer is None else view.offer.get(RECLAIMED_CPU)
-    if offer is None:
+    lent = None if view.offer is None else view.offer.get(RECLAIMED_CPU)
+    if lent is None:
         return ()
+    offer = min(max(lent, 0), LARGEST)
     sold = sum(guest.requests.get(RECLAIMED_CPU, 0) for guest in view.guests)
     threshold = int(offer * settings.ratio)
     why = f"guests asked for {sold / 1000:.1f} cores, {settings.ratio:g} × the {offer / 1000:.1f} lent is allowed"

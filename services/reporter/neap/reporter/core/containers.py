@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from neap.reporter.core.instruction import Listing
@@ -48,6 +49,7 @@ class Pod:
     containers: tuple[Place, ...] = ()
 
 
+@lru_cache(maxsize=4096)  # the same names are listed in every report
 def pod_uid(name: str) -> str | None:
     """The uid in the name of a pod's cgroup, or None if it is none."""
     if name.startswith("pod") and "." not in name:

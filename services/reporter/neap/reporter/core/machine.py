@@ -52,7 +52,8 @@ class ReporterMachine:
         self._turn = 0
         self._seq = 0
         self._asked: tuple[Seconds, Instruction] | None = None  # the report being made, and what it waits for
-        self._planned: Plan | None = None
+        self._planned: Plan | None = None  # of the report being made
+        self._known: Plan | None = None  # the last one, good as long as the same containers are here
         self._read_at: Seconds | None = None
         self._looked = False
         self._topology: NodeTopology | None = None
@@ -110,6 +111,7 @@ class ReporterMachine:
         )
         self._topology = topology
         self._cpus_of = {entry.index: parse_cpuset(entry.cpus) for entry in topology.numa}
+        self._known = None
         self._node_dirs = [index for index in seen.node_numbers() if index in self._cpus_of]
         if self._put is not None and msgspec.structs.replace(topology, at=self._put.at) == self._put:
             return []
@@ -137,7 +139,10 @@ class ReporterMachine:
                 return [self._ask(begun, ListDirs(tuple(f"{ROOT}/{cgroup}" for cgroup in due)))]
         else:
             self._inventory.fold_pods(self._turn, below, listings)
-        self._planned = plan(self._collectors, self._node_dirs, self._inventory.places())
+        places = tuple(self._inventory.places())
+        if self._known is None or self._known.places != places:
+            self._known = plan(self._collectors, self._node_dirs, places)
+        self._planned = self._known
         return [self._ask(begun, ReadFiles(self._planned.paths))]
 
     def _report(self, reading: Reading) -> list[Instruction]:

@@ -1,13 +1,14 @@
 """One report: which files it needs, and what their text comes to.
 
 The plan lists all paths once: the node's files, then those of each container, in the order of the collectors. `fold`
-walks the texts in the same order and remembers the parsed values for the next report's rates.
+walks the texts in the same order and remembers texts and values: for the next report's rates, and because much of
+what a calm node shows is what it showed before, and need not be parsed again.
 Cost: O(files); about 10 µs per container beside the parsers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -64,31 +65,41 @@ def plan(collectors: Iterable[Collector], numa: Sequence[int], places: Iterable[
     return Plan(node, container, here, tuple(paths))
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The files of the node or of one container: their texts, and per collector what they came to."""
+
+    texts: Sequence[str | None]
+    values: list[Values]
+
+
 class UsageFold:
-    """Remembers the values of the last report; folds the texts of the next one."""
+    """Remembers what the last report saw; folds the texts of the next one."""
 
     def __init__(self) -> None:
-        self.node: list[Values] = []
-        self.containers: dict[str, list[Values]] = {}  # by cgroup
+        self.node: Seen | None = None
+        self.containers: dict[str, Seen] = {}  # by cgroup
         self._paths: tuple[str, ...] = ()
 
     def fold(self, planned: Plan, texts: Sequence[str | None], seconds: Seconds) -> Found:
         """Fields of the node and its containers; with `seconds` <= 0 nothing that needs a rate."""
-        stream = iter(texts)
         found = Found()
         paths = tuple(path for part in planned.node for path, _ in part.wants)
         before = self.node if seconds > 0 and self._paths == paths else None
-        self.node, self._paths = _values(planned.node, stream), paths
+        self.node, self._paths = _seen(planned.node, texts[: len(paths)], before), paths
         found.node = _fields(planned.node, before, self.node, seconds)
         missing = _missing(planned.node, self.node)
         lacking: dict[str, int] = {}
         earlier, self.containers = self.containers if seconds > 0 else {}, {}
+        start, each = len(paths), sum(len(part.wants) for part in planned.container)
         for place in planned.places:
-            now = _values(planned.container, stream)
-            if all(value is None for values in now for value in values):
+            was = earlier.get(place.cgroup)
+            now = _seen(planned.container, texts[start : start + each], was)
+            start += each
+            if all(value is None for values in now.values for value in values):
                 found.silent.append(place)
                 continue
-            fields = _fields(planned.container, earlier.get(place.cgroup), now, seconds)
+            fields = _fields(planned.container, was, now, seconds)
             found.containers.append(
                 ContainerUsage(uid=place.uid, container=place.container, cgroup=place.cgroup, **fields)
             )
@@ -114,32 +125,39 @@ def numa_usage(cpus_of: Mapping[int, Cpus], node: Fields) -> tuple[NumaUsage, ..
     )
 
 
-def _values(parts: Iterable[Part], stream: Iterator[str | None]) -> list[Values]:
+def _seen(parts: Iterable[Part], texts: Sequence[str | None], before: Seen | None) -> Seen:
     """One value per file, per collector; missing and broken ones are None."""
     found: list[Values] = []
-    for part in parts:
-        values: list[Any] = []
-        for _, parse in part.wants:
-            text = next(stream)
-            try:
-                values.append(None if text is None else parse(text))
-            except (ValueError, IndexError):
-                values.append(None)
-        found.append(values)
-    return found
+    start = 0
+    for number, part in enumerate(parts):
+        end = start + len(part.wants)
+        mine = texts[start:end]
+        if before is not None and before.texts[start:end] == mine:
+            found.append(before.values[number])
+        else:
+            found.append([_parsed(parse, text) for (_, parse), text in zip(part.wants, mine, strict=True)])
+        start = end
+    return Seen(texts, found)
 
 
-def _fields(parts: Iterable[Part], before: list[Values] | None, now: list[Values], seconds: Seconds) -> dict[str, Any]:
+def _parsed(parse: Callable[[str], Any], text: str | None) -> Any:
+    try:
+        return None if text is None else parse(text)
+    except (ValueError, IndexError):
+        return None
+
+
+def _fields(parts: Iterable[Part], before: Seen | None, now: Seen, seconds: Seconds) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for number, part in enumerate(parts):
-        fields.update(part.collector.rate(before[number] if before else None, now[number], seconds))
+        fields.update(part.collector.rate(before.values[number] if before else None, now.values[number], seconds))
     return fields
 
 
-def _missing(parts: Iterable[Part], now: list[Values]) -> list[str]:
+def _missing(parts: Iterable[Part], now: Seen) -> list[str]:
     return [
         path
-        for part, values in zip(parts, now, strict=True)
+        for part, values in zip(parts, now.values, strict=True)
         if None in values
         for (path, _), value in zip(part.wants, values, strict=True)
         if value is None

@@ -12,6 +12,7 @@ from typing import Final
 
 from neap.common.contract.catalogue import WORKLOAD
 from neap.common.contract.channel import escape
+from neap.common.contract.lawful import workload_flaw
 from neap.common.errors import InputError, WireError
 from neap.common.model.gpu import gpu_asks
 from neap.common.model.qos import QosClass
@@ -49,11 +50,14 @@ def _wrong(workload: Workload, subject: str) -> Iterator[str]:
         for kind, limit in sorted(container.limits.items()):
             if limit < container.requests.get(kind, 0):
                 yield f"{where}: limit of {kind} {limit} is below the request {container.requests[kind]}"
+    yield from _wrong_amounts(workload.init_requests, "init containers")
     yield from _wrong_class(workload)
     try:
         gpu_asks(workload)
     except InputError as error:
         yield str(error)
+    if flaw := workload_flaw(workload):  # a ledger would not take it
+        yield flaw
 
 
 def _wrong_names(workload: Workload, subject: str) -> Iterator[str]:

@@ -153,7 +153,9 @@ class Appends:
                 return self._decide(op, stored=True)
             case Stored(seq=seq):
                 op.fate, op.heard_at, op.until = Fate.DUPLICATE, seq, at + self._settings.rest_most
-            case LostRace():
+            case LostRace(last=last):
+                ledger.ahead = max(ledger.ahead, last)
+                ledger.passed(self._ledgers.followed)
                 if ledger.seq <= append.seen:
                     self._lane(op.node).rests_until = at + self._settings.rest_most
                 if op.tries == 1 and not self._holds(op):
@@ -192,7 +194,11 @@ class Appends:
 
     def followed(self, at: Seconds) -> list[Outcome]:
         """The ledgers' stream was heard further: what that decides."""
-        waiting = [op for op in self._flights.values() if op.fate is Fate.DUPLICATE]
+        for lane in [self._lanes[node] for node in self._busy]:
+            if lane.ledger.passed(self._ledgers.followed):
+                lane.rests_until = -inf
+                self._stir(lane)
+        waiting = [op for op in self._flights.values() if op.fate in (Fate.DUPLICATE, Fate.LOST)]
         return [outcome for op in waiting for outcome in self._look(op, at)]
 
     def validate(self) -> None:

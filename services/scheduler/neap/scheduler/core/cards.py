@@ -1,6 +1,6 @@
 """Columns of GPU cards: what is left on each, one cell per card of the node.
 
-A cell of a card that is not there is −1 in every column, so nothing ever fits on it. The arithmetic of shares is
+A cell of a card that is not there is −1 in every column, so nothing ever fits on it; two columns sum a node up. The arithmetic of shares is
 neap.common.model.gpu; these columns only answer "which nodes have a card that ..." for all nodes at once.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from neap.common.model.gpu import WHOLE_CARD, CardRoom
 from neap.common.model.placement import GpuShare
+from neap.common.model.resource import LARGEST
 from neap.common.model.topology import Card
 from neap.scheduler.core.columns import Columns, code
 
@@ -22,6 +23,8 @@ MEMORY: Final = "card/memory"  # MiB left
 TOTAL: Final = "card/total"  # MiB of the card
 CONTAINERS: Final = "card/containers"
 MODEL: Final = "card/model"  # columns.code of its name
+COUNT: Final = "cards/count"  # of the node
+CORE_USED: Final = "cards/core-used"  # percent, summed over the node's cards
 _ALL: Final = (CORE, MEMORY, TOTAL, CONTAINERS, MODEL)
 
 
@@ -32,6 +35,8 @@ class Cards:
         self._columns = columns
         for name in _ALL:
             columns.add(name, np.int64, fill=-1, width=CARDS)
+        columns.add(COUNT, np.float64)
+        columns.add(CORE_USED, np.float64)
         self._cards: dict[int, tuple[Card, ...]] = {}
 
     def install(self, row: int, cards: tuple[Card, ...], shares: Iterable[GpuShare]) -> None:
@@ -41,8 +46,9 @@ class Cards:
         for name in _ALL:
             columns[name][row] = -1
         columns[CORE][row, :count] = WHOLE_CARD
-        columns[MEMORY][row, :count] = columns[TOTAL][row, :count] = [card.memory_mib for card in shown]
-        columns[CONTAINERS][row, :count] = 0
+        columns[MEMORY][row, :count] = columns[TOTAL][row, :count] = [min(card.memory_mib, LARGEST) for card in shown]
+        columns[CONTAINERS][row, :count] = columns[CORE_USED][row] = 0
+        columns[COUNT][row] = count
         columns[MODEL][row, :count] = [code(card.model) for card in shown]
         self.change(row, shares, 1)
 
@@ -53,6 +59,7 @@ class Cards:
             cell = cells.get(share.card)
             if cell is not None:
                 self._columns[CORE][row, cell] -= sign * share.core
+                self._columns[CORE_USED][row] += sign * share.core
                 self._columns[MEMORY][row, cell] -= sign * share.memory_mib
                 self._columns[CONTAINERS][row, cell] += sign
 

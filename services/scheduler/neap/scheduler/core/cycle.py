@@ -132,7 +132,7 @@ class Cycle:
         codes = np.zeros(view.size, dtype=np.int16)
         order = [ABSENT, *range(BUSY + 1, len(passes) + 1), BUSY]  # busy counts only where all else fits
         for code in reversed(order):
-            codes[~passes[code - 1]] = code
+            np.putmask(codes, ~passes[code - 1], code)
         scored = self._scores(pod, view)
         total = np.zeros(view.size)
         for policy, score in scored:

@@ -34,6 +34,14 @@ class Ledger:
     seq: int = 0
     held: dict[str, Held] = field(default_factory=dict)
     since_checkpoint: int = 0
+    ahead: int = 0  # the last sequence of its subject, as a lost race told
+
+    def passed(self, followed: int) -> bool:
+        """Whether an entry nobody can read stands at `ahead`: the stream was heard further, and it was not there."""
+        if not self.seq < self.ahead <= followed:
+            return False
+        self.seq = self.ahead
+        return True
 
 
 class Ledgers:

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from neap.common.cpuset import LARGEST_CPU
 from neap.common.model.usage import NodeUsage
 from neap.common.units import Seconds
 from neap.scheduler.core.columns import Columns
@@ -79,9 +80,9 @@ class Load:
     def report(
         self, row: int, usage: NodeUsage, at: Seconds, memory_capacity: float, guests: Mapping[str, None]
     ) -> bool:
-        """Take a report of `at` over; False if it is late or says nothing about the CPU."""
+        """Take a report of `at` over; False if it is late or says nothing about the CPU that can be."""
         columns = self._columns
-        if usage.cpu is None or not usage.cpu >= 0 or at < columns[AT][row]:
+        if usage.cpu is None or not 0 <= usage.cpu <= LARGEST_CPU or at < columns[AT][row]:
             return False
         cpu_guests = memory_guests = 0.0
         flights = self._flying.get(row, {})

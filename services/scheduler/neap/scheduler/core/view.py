@@ -21,15 +21,18 @@ class View:
     Amounts are float64 that hold whole numbers of the kind's unit (see model.resource), shape (rows,).
     """
 
-    __slots__ = ("_columns", "_rows", "size")
+    __slots__ = ("_columns", "_rows", "_seen", "size")
 
     def __init__(self, columns: Columns, rows: Rows = ALL) -> None:
         self._columns, self._rows = columns, rows
+        self._seen: dict[str, NDArray[Any]] = {}  # several plugins look at the same columns
         self.size = columns.size if isinstance(rows, slice) else len(rows)
 
     def column(self, name: str) -> NDArray[Any]:
         """A column by name; the modules that keep columns name them (load, cards)."""
-        array: NDArray[Any] = self._columns[name][self._rows]
+        array = self._seen.get(name)
+        if array is None:
+            array = self._seen[name] = self._columns[name][self._rows]
         return array
 
     def allocatable(self, kind: str) -> Numbers:

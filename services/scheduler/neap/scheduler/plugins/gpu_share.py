@@ -27,7 +27,7 @@ import numpy as np
 from msgspec import Meta
 
 from neap.common.model.gpu import CHECK_LIMIT, MOST_CONTAINERS, WHOLE_CARD, CardPolicy, choose_cards
-from neap.scheduler.core.cards import CONTAINERS, CORE, MEMORY, MODEL, TOTAL
+from neap.scheduler.core.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL
 from neap.scheduler.core.change import NodeChanged
 from neap.scheduler.core.columns import code
 from neap.scheduler.core.framework import Parts, Plugin, Rule
@@ -51,21 +51,23 @@ def have_cards(pod: Pod, view: View, _: Settings) -> Sequence[Rule]:
     """Rules in the order a person would ask: any card, the right model, enough of it."""
     if not pod.asks:
         return ()
-    core, memory, containers = view.column(CORE), view.column(MEMORY), view.column(CONTAINERS)
-    allowed = _allowed(pod, view)
-    rules = [Rule("no card", _any(view.column(TOTAL) >= 0), WAKES)]
-    if pod.workload.gpu_models:
-        rules.append(Rule(f"card model not {'|'.join(sorted(set(pod.workload.gpu_models)))}", _any(allowed), WAKES))
+    core, containers = view.column(CORE), view.column(CONTAINERS)
+    rules = [Rule("no card", view.column(COUNT) > 0, WAKES)]
+    models, allowed = sorted(set(pod.workload.gpu_models)), core > 0  # an absent card has −1
+    if models:
+        of_model = np.isin(view.column(MODEL), [code(model) for model in models])
+        rules.append(Rule(f"card model not {'|'.join(models)}", _any(of_model), WAKES))
+        allowed &= of_model
     for slice_core, slice_memory in sorted({(ask.core, ask.memory_mib) for ask in pod.asks if not ask.whole}):
-        fits = allowed & (core >= slice_core) & (memory >= slice_memory) & (containers < MOST_CONTAINERS)
+        fits = allowed & (core >= slice_core) & (view.column(MEMORY) >= slice_memory) & (containers < MOST_CONTAINERS)
         rules.append(Rule(f"card with {slice_core} % and {slice_memory} MiB left", _any(fits), WAKES))
     whole = sum(ask.cards for ask in pod.asks if ask.whole)
     if whole:
-        untouched = allowed & (core == WHOLE_CARD) & (memory == view.column(TOTAL)) & (containers == 0)
+        untouched = allowed & (core == WHOLE_CARD) & (containers == 0)
         rules.append(Rule(f"{whole} untouched cards", untouched.sum(axis=1) >= whole, WAKES))
     if len(pod.asks) > 1:
         asked = sum(ask.cards * ask.core for ask in pod.asks)
-        left = np.where(allowed & (core > 0), core, 0).sum(axis=1)
+        left = np.where(allowed, core, 0).sum(axis=1)
         rules.append(Rule(f"{asked} % of cards left", left >= asked, WAKES))
     return rules
 
@@ -74,11 +76,8 @@ def packed(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     """Shape (rows,), 0..100; None for a pod without GPU."""
     if not pod.asks:
         return None
-    core = view.column(CORE)
-    there = view.column(TOTAL) >= 0
-    capacity = WHOLE_CARD * there.sum(axis=1)
-    asked = sum(ask.cards * ask.core for ask in pod.asks)
-    used = np.where(there, WHOLE_CARD - core, 0).sum(axis=1) + asked
+    capacity = WHOLE_CARD * view.column(COUNT)
+    used = view.column(CORE_USED) + sum(ask.cards * ask.core for ask in pod.asks)
     full = np.divide(used, capacity, out=np.zeros(view.size), where=capacity > 0)
     score: Numbers = 100 * np.minimum(full, 1.0)
     return score if settings.nodes == "pack" else 100 - score
@@ -99,16 +98,6 @@ def choose(pod: Pod, table: NodeTable, row: int, settings: Settings) -> Parts | 
 
 def _any(cards: Mask) -> Mask:
     return np.asarray(cards.any(axis=1))
-
-
-def _allowed(pod: Pod, view: View) -> Mask:
-    """Cards whose model the pod takes; shape (rows, cards)."""
-    there: Mask = view.column(TOTAL) >= 0
-    return (
-        there & np.isin(view.column(MODEL), [code(model) for model in pod.workload.gpu_models])
-        if pod.workload.gpu_models
-        else there
-    )
 
 
 PLUGIN: Final = Plugin(settings=Settings, wakes=WAKES, filter=have_cards, score=packed, reserve=choose)

@@ -1,0 +1,105 @@
+"""What goes wrong in a simulation, as data: so that a plan can be drawn, printed, shrunk and replayed.
+
+    Simulation(settings, faults=plan(Crash("advisor", "n1", at=600, away=120), Outage(at=900, away=30)))
+
+`at` and `away` are clock seconds, `at` from the day's start. What is struck twice at once is struck once; what never
+was away comes back without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from neap.common.bus import memory
+from neap.common.units import Seconds
+from neap.virtual.simulation import Fault, Simulation
+
+Act: TypeAlias = Callable[[Simulation], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Crash:
+    """One room of one node ("": a central one) is killed, and started again after `away`."""
+
+    room: str
+    node: str
+    at: Seconds
+    away: Seconds = 0.0
+
+    async def strike(self, world: Simulation) -> None:
+        """Kill it."""
+        await world.crash(self.room, self.node)
+
+    async def pass_over(self, world: Simulation) -> None:
+        """Start it again."""
+        world.start(self.room, self.node)
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The bus server restarts: what is in flight is lost, what is stored stays."""
+
+    at: Seconds
+    away: Seconds = 0.0
+
+    async def strike(self, world: Simulation) -> None:
+        """End it; it comes back by itself."""
+        world.broker.restart(self.away)
+
+    async def pass_over(self, world: Simulation) -> None:
+        """It is back."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The rooms of one node ("": the central ones) lose their connections."""
+
+    node: str
+    at: Seconds
+    away: Seconds
+
+    async def strike(self, world: Simulation) -> None:
+        """Take them away."""
+        world.cut(self.node)
+
+    async def pass_over(self, world: Simulation) -> None:
+        """Bring them back."""
+        world.mend(self.node)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """For a while a share of the messages on matching subjects is dropped, late, doubled, or its acknowledgement lost."""
+
+    subject: str
+    kind: Literal["drop", "delay", "duplicate", "redeliver"]
+    at: Seconds
+    away: Seconds
+    share: float = 1.0
+    most: Seconds = 0.0  # of a delay
+
+    async def strike(self, world: Simulation) -> None:
+        """Begin."""
+        world.broker.faults.append(self._rule())
+
+    async def pass_over(self, world: Simulation) -> None:
+        """End."""
+        world.broker.faults.remove(self._rule())
+
+    def _rule(self) -> memory.Fault:
+        return memory.Fault(self.subject, self.kind, share=self.share, most=self.most)
+
+
+Trouble: TypeAlias = Crash | Outage | Cut | Noise
+
+
+def plan(*troubles: Trouble) -> list[Fault]:
+    """Both ends of every trouble, for `Simulation(faults=...)`."""
+    return [end for one in troubles for end in ((one.at, one.strike), (one.at + one.away, one.pass_over))]
+
+
+def over_at(troubles: Iterable[Trouble]) -> Seconds:
+    """When the last of them has passed, in seconds after the day's start; a late message lands within this too."""
+    return max((one.at + one.away + (one.most if isinstance(one, Noise) else 0.0) for one in troubles), default=0.0)

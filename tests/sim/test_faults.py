@@ -1,0 +1,112 @@
+"""The whole system, in virtual time, while things go wrong: whatever happens, the auditor finds nothing.
+
+And once the troubles have passed: every node is advised on fresh numbers within five report periods, whoever fits
+somewhere is placed, and whatever is held runs.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import Phase, event, given, settings
+from hypothesis import strategies as st
+
+from neap.common.model.lifecycle import Ended, EndReason
+from neap.common.model.placement import Checkpoint, Placed
+from neap.common.units import MINUTE
+from neap.virtual.faults import Crash, Cut, Noise, Outage, Trouble, over_at
+from neap.virtual.simulation import ROOMS
+from tests.sim.small import STEP, Lived, live
+
+NODES = ("n1", "n2", "n3", "n4")
+CENTRAL = ("virtual", "scheduler")
+ON_NODES = tuple(room for room in ROOMS if room not in CENTRAL)
+
+
+def is_well(lived: Lived) -> None:
+    """Nothing was broken, and everything works again."""
+    assert lived.breaches == []
+    for node, advice in lived.advice.items():
+        late = advice.at - lived.healed_at
+        assert late >= 0, f"{node}: last advised {-late:.0f} s before the last trouble was over"
+        assert not advice.stale, f"{node}: {advice.stale}"
+    assert lived.stuck == [], "they fit, and are not placed"
+
+
+def reasons(lived: Lived) -> set[EndReason]:
+    return {item.message.reason for item in lived.history.workloads if isinstance(item.message, Ended)}
+
+
+def test_days_without_trouble_have_everything_the_auditor_looks_at() -> None:
+    full, with_cards = live(), live(nodes=6)
+    is_well(full)
+    is_well(with_cards)
+    assert {EndReason.EVICTED, EndReason.FINISHED} <= reasons(full)
+    assert any(isinstance(item.message, Checkpoint) for item in full.history.ledger)
+    assert any("40000" in why or "cpu" in why for why in full.history.queued.values()), "the whale waits for ever"
+    given = [item.message.placement.gpus for item in with_cards.history.ledger if isinstance(item.message, Placed)]
+    assert any(given), "nobody got a card"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_killed_on_every_node_in_the_middle_of_the_day_breaks_nothing(room: str) -> None:
+    if room in CENTRAL:
+        troubles = [Crash(room, "", at=at * MINUTE + 5, away=45) for at in (5, 15, 24)]
+    else:
+        troubles = [
+            Crash(room, node, at=at * MINUTE + 5, away=45) for node, at in zip(NODES, (5, 14, 15, 24), strict=True)
+        ]
+    is_well(live(troubles))
+
+
+def test_everything_killed_at_once_starts_again_and_goes_on() -> None:
+    troubles = [Crash(room, node, at=15 * MINUTE + 5, away=20) for room in ON_NODES for node in NODES]
+    troubles += [Crash(room, "", at=15 * MINUTE + 5, away=40) for room in CENTRAL]
+    is_well(live([*troubles, Outage(at=15 * MINUTE + 3, away=30)]))
+
+
+def test_a_connection_made_while_the_server_is_away_waits_for_it() -> None:
+    lived = live(
+        [Outage(at=14 * MINUTE, away=90), Crash("scheduler", "", at=14 * MINUTE + 10, away=20)], until=16 * MINUTE
+    )
+    is_well(lived)
+    placed = sorted(item.message.at for item in lived.history.ledger)
+    gone, back = lived.healed_at - 90, lived.healed_at
+    assert not [at for at in placed if gone < at < back], "somebody placed while there was no server"
+
+
+# -- plans drawn ---------------------------------------------------------------------------------------------------
+
+AT = st.builds(lambda minute, second: minute * MINUTE + second, st.integers(2, 24), st.sampled_from((0, 1, 7, 31)))
+AWAY = st.sampled_from((0.0, 3.0, 40.0, 130.0, 400.0))
+CRASH = st.one_of(
+    st.builds(Crash, room=st.sampled_from(ON_NODES), node=st.sampled_from(NODES), at=AT, away=AWAY),
+    st.builds(Crash, room=st.sampled_from(CENTRAL), node=st.just(""), at=AT, away=AWAY),
+)
+NOISE = st.one_of(
+    st.builds(
+        Noise,
+        subject=st.sampled_from(("neap.v1.node.>", "neap.v1.node.n1.usage", "neap.v1.node.*.applied")),
+        kind=st.sampled_from(("drop", "delay", "duplicate")),
+        at=AT,
+        away=AWAY,
+        share=st.sampled_from((0.3, 1.0)),
+        most=st.sampled_from((0.0, 5.0, 150.0)),
+    ),
+    st.builds(Noise, subject=st.just("neap.v1.work.>"), kind=st.just("redeliver"), at=AT, away=AWAY),
+)
+TROUBLE: st.SearchStrategy[Trouble] = st.one_of(
+    CRASH,
+    CRASH,
+    NOISE,
+    st.builds(Outage, at=AT, away=AWAY),
+    st.builds(Cut, node=st.sampled_from(("", *NODES)), at=AT, away=AWAY),
+)
+
+
+@pytest.mark.timeout(120)
+@settings(max_examples=14, phases=(Phase.explicit, Phase.generate, Phase.shrink))
+@given(troubles=st.lists(TROUBLE, min_size=2, max_size=6), seed=st.integers(0, 3))
+def test_whatever_goes_wrong_nothing_is_lost_doubled_or_left_behind(troubles: list[Trouble], seed: int) -> None:
+    for kind in sorted({type(trouble).__name__ for trouble in troubles}):
+        event(kind)
+    is_well(live(troubles, seed=seed, until=max(34 * MINUTE, over_at(troubles) + 6 * STEP)))
