@@ -38,12 +38,19 @@ def main(names: list[str]) -> int:
             status.update(f"measuring: {name}")
             found += _measured(PARTS[name]())
     seconds = stopwatch() - began
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine(), "seconds": round(seconds, 1)}
+    machine = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "seconds": round(seconds, 1),
+    }
     OUT.parent.mkdir(exist_ok=True)
     rows = [msgspec.to_builtins(row) | {"met": row.met} for row in found]
     OUT.write_bytes(msgspec.json.format(msgspec.json.encode({"at": wall_seconds(), **machine, "rows": rows})))
-    Console(width=None if sys.stdout.isatty() else 150).print(_table(found))
-    sys.stdout.write(f"{machine['cores']} cores, Python {machine['python']}, {seconds:.0f} s; written to build/{OUT.name}\n")
+    Console(width=None if sys.stdout.isatty() else 180).print(_table(found))
+    sys.stdout.write(
+        f"{machine['cores']} cores, Python {machine['python']}, {seconds:.0f} s; written to build/{OUT.name}\n"
+    )
     return int(any(row.met is False for row in found))
 
 

@@ -58,7 +58,9 @@ class Cluster:
     def __init__(self, nodes: int, pods: list[Pod]) -> None:
         self._settings, self._random = Settings(), Random(2)
         self._table = NodeTable(guess=self._settings.guess, staleness=self._settings.stale)
-        self.cycle = Cycle(self._table, policies(self._settings), quantum=self._settings.quantum, shapes=self._settings.shapes)
+        self.cycle = Cycle(
+            self._table, policies(self._settings), quantum=self._settings.quantum, shapes=self._settings.shapes
+        )
         self._pods, self._numbers = itertools.cycle(pods), itertools.count(1 << 24)
         self._topologies = list(trace_nodes(nodes, Random(1)))
         self._here: list[tuple[str, str]] = []

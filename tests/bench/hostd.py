@@ -27,7 +27,8 @@ async def serve(socket: str, pods: int) -> None:
 
     async with serve_hosts(socket, {"n1": host}):
         living = asyncio.ensure_future(live())
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
         living.cancel()
 

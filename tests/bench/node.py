@@ -54,7 +54,9 @@ def rows() -> Iterator[Row]:
             host.observe()
         return TIMES
 
-    yield Row(name="reporter: step a virtual host, read, parse, fold, encode", value=rate(report), unit="reports/s", note=note)
+    yield Row(
+        name="reporter: step a virtual host, read, parse, fold, encode", value=rate(report), unit="reports/s", note=note
+    )
     with _served() as remote:
         yield Row(name="the same host over a unix socket, this process's part", value=rate(_remote(remote)), unit="reports/s",
                   note=note)  # fmt: skip
@@ -107,7 +109,9 @@ def _enforcing(host: VirtualHost) -> Row:
                 effect = service.effects.get(type(instruction))
                 if effect is not None:
                     done += 1
-                    pending.append(Done(host.now, instruction, loop.run_until_complete(cast("Any", effect(instruction)))))
+                    pending.append(
+                        Done(host.now, instruction, loop.run_until_complete(cast("Any", effect(instruction))))
+                    )
         return done
 
     tell(Arrived(host.now, _advice(host)))
@@ -117,7 +121,9 @@ def _enforcing(host: VirtualHost) -> Row:
     assert tell(Tick(host.now, "reconcile")) == 1, "it looks, and writes nothing"
     value = rate(lambda: sum(tell(Tick(host.now, "reconcile")) for _ in range(TIMES)))
     loop.close()
-    return Row(name="enforcer: a look at all knobs that finds nothing to do", value=value, unit="looks/s", note=f"{PODS} pods")
+    return Row(
+        name="enforcer: a look at all knobs that finds nothing to do", value=value, unit="looks/s", note=f"{PODS} pods"
+    )
 
 
 def _advice(host: VirtualHost) -> NodeAdvice:
@@ -128,11 +134,12 @@ def _advice(host: VirtualHost) -> NodeAdvice:
     topology, _ = reader.topology(), reader.sample()
     host.advance(host.now + 1.0)
     said: list[Instruction] = []
-    for event in (
+    events: tuple[Event, ...] = (
         Arrived(host.now, topology),
         Arrived(host.now, Checkpoint(at=host.now, source="scheduler", node="n1", placements=placed), seq=1),
         *(Synced(host.now, channel) for channel in (TOPOLOGY, PLACEMENTS, ADVICE)),
         Arrived(host.now, reader.sample()),
-    ):
+    )
+    for event in events:
         said += advisor.handle(event)
     return next(put.value for put in said if isinstance(put, Put) and isinstance(put.value, NodeAdvice))

@@ -82,9 +82,13 @@ def a_host(pods: int, *, node: str = "n1", at: float = 0.0) -> VirtualHost:
     host = VirtualHost(load_snapshot(MACHINE), node=node, at=at)
     for i in range(pods):
         guest = i % 3 == 2
-        demand = Work(core_seconds=1e9, width=0.7) if guest else Curve(points=(0.2, 0.5, 0.3), step=300.0, noise=0.1, seed=i)
+        demand = (
+            Work(core_seconds=1e9, width=0.7) if guest else Curve(points=(0.2, 0.5, 0.3), step=300.0, noise=0.1, seed=i)
+        )
         memory = Memory(start=(64 + i) * MIB, cache=64 * MIB)
-        main = VirtualContainer(id=f"{i:064x}", requests={} if guest else {CPU: 500, MEMORY: GIB // 4}, demand=demand, memory=memory)
+        main = VirtualContainer(
+            id=f"{i:064x}", requests={} if guest else {CPU: 500, MEMORY: GIB // 4}, demand=demand, memory=memory
+        )
         host.start(VirtualPod(uid=uid(i), qos=KubeQos.BEST_EFFORT if guest else KubeQos.BURSTABLE, containers=(main,)))
     return host
 
@@ -115,7 +119,8 @@ def trace_nodes(count: int, random: Random) -> Iterator[NodeTopology]:
     for number, shape in enumerate(random.choices(shapes, weights, k=count)):
         amounts = {CPU: int(shape["cpu_milli"]), MEMORY: int(shape["memory_mib"]) * MIB}
         cards = tuple(
-            Card(index=i, uuid=f"GPU-{number}-{i}", model=shape["model"], memory_mib=16160) for i in range(int(shape["gpu"]))
+            Card(index=i, uuid=f"GPU-{number}-{i}", model=shape["model"], memory_mib=16160)
+            for i in range(int(shape["gpu"]))
         )
         yield NodeTopology(
             at=0.0, source="reporter", node=f"n{number}", machine=Zone(kind=ZoneKind.MACHINE, index=0), numa=(),

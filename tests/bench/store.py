@@ -20,7 +20,7 @@ from neap.common.testing.natsd import NatsServer
 from tests.bench.measure import AsyncWork, Row, async_race, async_rate
 from tests.bench.samples import a_workload, an_entry
 
-ONE_BY_ONE, NODES, EACH = 200, 24, 20
+ONE_BY_ONE, NODES, EACH = 500, 24, 40
 Appending = Callable[[str, int, int], Awaitable[int]]  # node, number, last sequence seen -> new last sequence
 
 
@@ -30,8 +30,10 @@ async def rows() -> AsyncIterator[Row]:
         try:
             await bus.ensure(STREAMS, CHANNELS)
             for name, ours, theirs in _pairs(bus, raw.jetstream()):
-                value, rival_value, ratio = await async_race(ours, theirs, rounds=5)
-                yield Row(name=name, value=value, unit="/s", rival="nats-py, same bytes", rival_value=rival_value, ratio=ratio)
+                value, rival_value, ratio = await async_race(ours, theirs, rounds=9)
+                yield Row(
+                    name=name, value=value, unit="/s", rival="nats-py, same bytes", rival_value=rival_value, ratio=ratio
+                )
         finally:
             await raw.close()
             await bus.close()

@@ -41,7 +41,7 @@ class Engine:
                 command,
                 input=stdin,
                 cwd=ROOT,
-                env=os.environ | self.environment | (also or {}),
+                env={**os.environ, **self.environment, **(also or {})},
                 capture_output=True,
                 text=True,
                 timeout=within,
@@ -84,10 +84,7 @@ def find_engine() -> Iterator[Engine]:
         return
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         missing("a Docker engine that answers (root with dockerd on the path would start one)")
-    with (
-        tempfile.TemporaryDirectory(prefix="neap-docker-", ignore_cleanup_errors=True) as home,
-        _own(Path(home)) as own,
-    ):
+    with tempfile.TemporaryDirectory(prefix="neap-docker-") as home, _own(Path(home)) as own:
         yield own
 
 
@@ -113,16 +110,21 @@ def _own(home: Path) -> Iterator[Engine]:
             time.sleep(0.2)
         yield engine
     finally:
-        _end(daemon)
+        _end(daemon, home)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+def _end(daemon: subprocess.Popen[bytes], home: Path) -> None:
+    """Stop it, and unmount what it leaves mounted: a namespace at least."""
+    daemon.terminate()
     try:
-        process.wait(STOPS)
+        daemon.wait(STOPS)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(STOPS)
+        daemon.kill()
+        daemon.wait(STOPS)
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for point in sorted(mounts, reverse=True):
+        if Path(point).is_relative_to(home):
+            subprocess.run(["umount", "--lazy", point], check=False)
 
 
 def compose_command(engine: Engine) -> Sequence[str]:

@@ -40,9 +40,16 @@ class Stack:
         self.compose("--profile", "tools", "build", *mirror_arguments(), within=600)
 
     def up(self) -> None:
-        """Start, and return once everything says that it is ready."""
-        self.compose("up", "-d", "--no-build", within=2 * HEALTHY)
-        self.wait_healthy()
+        """Start, and return once everything says that it is ready.
+
+        Raises:
+            CommandFailed: with the logs of all containers.
+        """
+        try:
+            self.compose("up", "-d", "--no-build", within=2 * HEALTHY)
+            self.wait_healthy()
+        except CommandFailed as error:
+            raise CommandFailed(f"{error}\n{self.logs()}") from None
 
     def wait_healthy(self) -> None:
         """Until every container is healthy.
@@ -53,7 +60,7 @@ class Stack:
         deadline = time.monotonic() + HEALTHY
         while unwell := self.unwell():
             if time.monotonic() > deadline:
-                raise CommandFailed(f"not healthy in {HEALTHY:g} s: {unwell}\n{self.logs()}")
+                raise CommandFailed(f"not healthy in {HEALTHY:g} s: {unwell}")
             time.sleep(0.5)
 
     def unwell(self) -> dict[str, str]:

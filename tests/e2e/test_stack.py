@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]  # the first one bui
 PODS = Path(__file__).with_name("pods.yaml")
 SETTLED: Seconds = 90.0  # from submission to the first advice that is true on the host
 ACTS = ("submitted", "placed", "started", "advised", "applied")
+ACTORS = {"console", "scheduler", "virtual", "advisor", "enforcer"}
 FIRST_CPUS = ("cpuset.cpus", "", WriteStatus.WRITTEN)
 
 
@@ -84,6 +85,12 @@ def gives_cpus_to_new(uid: str) -> Callable[[Applied], bool]:
     )
 
 
+@pytest.fixture(scope="session")
+def submitted(stack: Stack) -> str:
+    """What `neap submit` said about the two pods."""
+    return stack.neap("submit", "/manifest.yaml", manifest=PODS)
+
+
 def test_every_room_is_healthy_unprivileged_and_cannot_write_its_image(stack: Stack) -> None:
     containers = stack.containers()
     assert sorted(containers) == sorted(SERVICES)
@@ -97,19 +104,13 @@ def test_every_room_is_healthy_unprivileged_and_cannot_write_its_image(stack: St
         assert "Read-only file system" in left, service
 
 
-async def test_pods_are_placed_started_advised_and_applied_and_can_say_why(stack: Stack) -> None:
+async def test_pods_are_placed_started_advised_and_applied_and_can_say_why(stack: Stack, submitted: str) -> None:
+    assert "submitted e2e/owner (shared_cores)" in submitted
+    assert "submitted e2e/guest (reclaimed_cores)" in submitted
     async with bus_of(stack) as bus:
-        said = await asyncio.to_thread(stack.neap, "submit", "/manifest.yaml", manifest=PODS)
-        assert "submitted e2e/guest (reclaimed_cores)" in said
         told = await stories(bus, "owner", "guest")
         for story in told.values():
-            assert {entry.source for entry in story.values()} >= {
-                "console",
-                "scheduler",
-                "virtual",
-                "advisor",
-                "enforcer",
-            }
+            assert {entry.source for entry in story.values()} >= ACTORS
             uid, node = story["placed"].about.uid, story["placed"].node
             placed = await first(
                 bus,
@@ -125,7 +126,7 @@ async def test_pods_are_placed_started_advised_and_applied_and_can_say_why(stack
     assert len({act["trace"] for act in why}) == 1
 
 
-async def test_hosts_that_come_back_empty_get_their_pods_and_knobs_again(stack: Stack) -> None:
+async def test_hosts_that_come_back_empty_get_their_pods_and_knobs_again(stack: Stack, submitted: str) -> None:
     async with bus_of(stack) as bus:
         guest = (await stories(bus, "guest"))["guest"]["placed"].about.uid
         hearing = asyncio.create_task(first(bus, NODE_APPLIED.only(), gives_cpus_to_new(guest)))
@@ -135,7 +136,7 @@ async def test_hosts_that_come_back_empty_get_their_pods_and_knobs_again(stack: 
 
 
 async def test_a_stack_that_is_asked_to_stop_ends_cleanly_and_goes_on_where_it_was(
-    stack: Stack, tmp_path: Path
+    stack: Stack, submitted: str, tmp_path: Path
 ) -> None:
     async with bus_of(stack) as bus:
         before = await stories(bus, "owner", "guest")

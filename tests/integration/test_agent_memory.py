@@ -33,13 +33,21 @@ async def test_an_agent_with_a_hundred_containers_stays_below_its_budget(tmp_pat
         bus = await connect(server.url, name="neap-test")
         await bus.ensure(STREAMS, CHANNELS)
         await _place(bus)
-        async with bus.subscribe(NODE_USAGE.only()) as usages, bus.subscribe(NODE_APPLIED.only()) as applied:
-            async with _agent(server.url, socket) as agent, asyncio.timeout(90):
-                reports, writes = await asyncio.gather(_reports(usages), _writes(applied))
-                resident = _resident_mib(agent.pid)
+        async with (
+            bus.subscribe(NODE_USAGE.only()) as usages,
+            bus.subscribe(NODE_APPLIED.only()) as applied,
+            _agent(server.url, socket) as agent,
+            asyncio.timeout(90),
+        ):
+            reports, writes = await asyncio.gather(_reports(usages), _writes(applied))
+            resident = _resident_mib(agent.pid)
         await bus.close()
-    print(f"resident {resident:.1f} MiB after {len(reports)} reports of {CONTAINERS} containers and {writes} knob writes")
-    assert all(len(report.containers) == CONTAINERS for report in reports[-REPORTS // 2 :]), "an idle agent proves nothing"
+    sys.stdout.write(
+        f"{resident:.1f} MiB after {len(reports)} reports of {CONTAINERS} containers, {writes} knob writes\n"
+    )
+    assert all(len(report.containers) == CONTAINERS for report in reports[-REPORTS // 2 :]), (
+        "an idle agent proves nothing"
+    )
     assert all(container.cpu is not None for container in reports[-1].containers)
     assert resident <= BUDGET_MIB
 
@@ -104,7 +112,12 @@ async def _host(socket: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _agent(url: str, socket: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    settings = (f"process.nats_url={url}", "process.nodes=n1", f"process.host=virtual://{socket}", "process.log_level=warning")
+    settings = (
+        f"process.nats_url={url}",
+        "process.nodes=n1",
+        f"process.host=virtual://{socket}",
+        "process.log_level=warning",
+    )
     arguments = [part for setting in settings for part in ("--set", setting)]
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "neap.console", "agent", *arguments)
     try:

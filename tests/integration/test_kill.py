@@ -28,6 +28,7 @@ from neap.common.contract.catalogue import (
     EXPLAIN,
     NODE_APPLIED,
     NODE_USAGE,
+    PLACEMENTS,
     STREAMS,
     ExplainRequest,
 )
@@ -38,8 +39,8 @@ from neap.common.model.placement import Placed
 from neap.common.runtime.clock import Clock, accelerated_clock, stopwatch, wall_seconds
 from neap.common.units import MINUTE, Seconds
 from neap.console.shell.stack import Stack
-from neap.virtual.audit import audit
-from neap.virtual.history import read_history
+from neap.virtual.audit import audit, held_by
+from neap.virtual.history import read_history, stored
 from neap.virtual.pace import day_settings
 from neap.virtual.settings import NOMINAL_START
 from tests.sim.small import examples
@@ -106,9 +107,9 @@ duration = "25m"
 
 @dataclass
 class Heard:
-    """When each node (or cluster) was last heard of on a channel, by the clock of the day."""
+    """What was last heard of each node (or cluster) on a channel."""
 
-    last: dict[str, dict[str, Seconds]] = field(default_factory=dict)
+    last: dict[Channel[Any], dict[str, Any]] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def listen(self, bus: Bus, channel: Channel[Any], *, stored: bool) -> None:
@@ -116,8 +117,8 @@ class Heard:
             async for item in items:
                 if isinstance(item, Received):
                     async with self.changed:
-                        who = next(iter(channel.tokens_of(item.subject).values()))
-                        self.last.setdefault(channel.pattern + str(channel.delivery), {})[who] = item.message.at
+                        (who,) = channel.tokens_of(item.subject).values()
+                        self.last.setdefault(channel, {})[who] = item.message
                         self.changed.notify_all()
 
     async def since(self, channel: Channel[Any], at: Seconds, who: tuple[str, ...], *, within: Seconds) -> Seconds:
@@ -125,8 +126,8 @@ class Heard:
         began = stopwatch()
 
         def missing() -> list[str]:
-            known = self.last.get(channel.pattern + str(channel.delivery), {})
-            return [one for one in who if known.get(one, 0.0) <= at]
+            known = self.last.get(channel, {})
+            return [one for one in who if one not in known or known[one].at <= at]
 
         try:
             async with asyncio.timeout(within), self.changed:
@@ -238,6 +239,7 @@ async def test_whoever_is_killed_in_the_middle_of_a_day_comes_back_and_nothing_i
     for name in cluster.stack.rooms:
         took[name] = await cluster.kill(name)
     took["nats-server"] = await kill_server(cluster)
+    assert await not_running(cluster) == {}, "held by the ledger, and no report shows them"
     breaches, placed, ended = await the_audit(cluster)
     assert breaches == []
     assert min(placed, 2 * ended) > 40, f"hardly a day: {placed} placed and {ended} ended"
@@ -258,6 +260,26 @@ async def kill_server(cluster: Cluster) -> tuple[Seconds, Seconds]:
     for name in cluster.stack.rooms:
         await cluster.is_back(name, at)
     return resumed, stopwatch() - began
+
+
+async def not_running(cluster: Cluster) -> dict[str, set[str]]:
+    """By node: who is held since a while, and is not in what the node reports."""
+    end = stopwatch() + SETTLES
+    while True:
+        ledger, since = await stored(cluster.bus, PLACEMENTS), cluster.clock.now() - 2 * SPEED
+        new = {
+            item.message.placement.workload.uid
+            for item in ledger
+            if isinstance(item.message, Placed) and item.message.at > since
+        }
+        missing: dict[str, set[str]] = {}
+        for node, held in held_by(ledger).items():
+            shown = {container.uid for container in cluster.heard.last[NODE_USAGE][node].containers}
+            if lacking := set(held) - shown - new:
+                missing[node] = lacking
+        if not missing or stopwatch() > end:
+            return missing
+        await asyncio.sleep(0.1)
 
 
 async def the_audit(cluster: Cluster) -> tuple[list[str], int, int]:

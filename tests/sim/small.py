@@ -20,7 +20,7 @@ from neap.common.model.advice import NodeAdvice
 from neap.common.runtime.clock import loop_clock
 from neap.common.testing.simloop import simulate
 from neap.common.units import MINUTE, Seconds
-from neap.virtual.audit import History, audit
+from neap.virtual.audit import History, audit, held_by
 from neap.virtual.faults import Trouble, over_at, plan
 from neap.virtual.history import read_history
 from neap.virtual.pace import day_settings
@@ -132,6 +132,7 @@ class Lived:
     advice: dict[str, NodeAdvice]  # of every node, five report periods after the last trouble
     healed_at: Seconds  # when the last trouble was over
     stuck: list[str] = field(default_factory=list)
+    unlike: dict[str, set[str]] = field(default_factory=dict)  # by node: what runs and is not held, or the other way
     counts: dict[str, float] = field(default_factory=dict)
 
 
@@ -159,8 +160,16 @@ async def _live(world: Simulation, until: Seconds, healed: Seconds) -> Lived:
         waiting = _fitting(await read_history(bus))
         await clock.sleep_until(clock.now() + 3 * STEP)
         history = await read_history(bus)
-        breaches = audit(history, now=clock.now(), patience=SETTLES)
-        return Lived(history, breaches, advice, start + healed, sorted(waiting & _fitting(history)), world.counts)
+        held = held_by(history.ledger)
+        return Lived(
+            history,
+            audit(history, now=clock.now(), patience=SETTLES),
+            advice,
+            healed_at=start + healed,
+            stuck=sorted(waiting & _fitting(history)),
+            unlike={node: odd for node in world.nodes if (odd := world.pods_on(node) ^ set(held.get(node, ())))},
+            counts=world.counts,
+        )
 
 
 async def _advice(bus: Bus, node: str) -> NodeAdvice:

@@ -7,7 +7,7 @@
                only on the node it was placed on
     the end    every workload is over, held, or still in the scheduler's queue; what is held was started, what is over
                is held no longer
-    trail      no line twice
+    twice      no line of the trail, no attempt submitted, started or ended
 
 Each breach is a sentence that names stream, sequence and numbers. It needs whole streams, from their first entry; who
 reads them is history.py.
@@ -53,22 +53,28 @@ class Lives:
     submitted: dict[str, Submitted] = field(default_factory=dict)  # the first time
     over: dict[str, Ended] = field(default_factory=dict)  # for good
     ended: dict[tuple[str, int], Ended] = field(default_factory=dict)
-    started: dict[tuple[str, int], list[str]] = field(default_factory=dict)  # nodes
+    started: dict[tuple[str, int], str] = field(default_factory=dict)  # node
+    twice: list[str] = field(default_factory=list)  # sentences
 
     @classmethod
     def of(cls, events: Iterable[Received[LifecycleEvent]]) -> Lives:
         """Fold the stream."""
-        lives = cls()
+        lives, seen = cls(), dict[tuple[str, str, int], int]()
         for item in events:
             match item.message:
                 case Submitted(workload=workload) as submitted:
-                    lives.submitted.setdefault(workload.uid, submitted)
+                    uid, attempt = workload.uid, workload.attempt
+                    lives.submitted.setdefault(uid, submitted)
                 case Started(uid=uid, attempt=attempt, node=node):
-                    lives.started.setdefault((uid, attempt), []).append(node)
+                    lives.started.setdefault((uid, attempt), node)
                 case Ended(uid=uid, attempt=attempt, reason=reason) as ended:
                     lives.ended.setdefault((uid, attempt), ended)
                     if reason not in RETURNS:
                         lives.over.setdefault(uid, ended)
+            what = type(item.message).__name__.lower()
+            first = seen.setdefault((what, uid, attempt), item.seq)
+            if first != item.seq:
+                lives.twice.append(f"workloads {item.seq}: {uid} attempt {attempt} {what} was told before, at {first}")
         return lives
 
 
@@ -87,20 +93,20 @@ def audit(history: History, *, now: Seconds = inf, patience: Seconds = 0.0) -> l
     breaches += _lost(lives, ledger.node_of, history.queued)
     breaches += _left_behind(lives, ledger.held, since=now - patience)
     breaches += _idle(lives, ledger, since=now - patience)
-    breaches += _told_twice(history.trail)
+    breaches += [*lives.twice, *_told_twice(history.trail)]
     return breaches
 
 
 def unsettled(history: History) -> list[Workload]:
     """Who is neither over nor held: those the scheduler must have in its queue."""
-    lives, held = Lives.of(history.workloads), {uid for node in final(history).values() for uid in node}
+    lives, held = Lives.of(history.workloads), {uid for node in held_by(history.ledger).values() for uid in node}
     return [told.workload for uid, told in lives.submitted.items() if uid not in lives.over and uid not in held]
 
 
-def final(history: History) -> dict[str, dict[str, Placement]]:
-    """Who is held where at the end, by node and uid."""
+def held_by(ledger: Iterable[Received[LedgerEntry]]) -> dict[str, dict[str, Placement]]:
+    """Who is held where at the end of the ledgers, by node and uid."""
     held: dict[str, dict[str, Placement]] = {}
-    for item in history.ledger:
+    for item in ledger:
         held[item.message.node] = fold(held.get(item.message.node, {}), item.message)
     return held
 
@@ -184,10 +190,9 @@ def _too_much(placements: Iterable[Placement], node: NodeTopology | None) -> Ite
 
 
 def _starts(lives: Lives, placed: Mapping[tuple[str, int], str]) -> Iterator[str]:
-    for (uid, attempt), nodes in lives.started.items():
-        if set(nodes) != {placed.get((uid, attempt))}:
-            where = placed.get((uid, attempt), "nowhere")
-            yield f"{uid} attempt {attempt} started on {', '.join(nodes)} and was placed on {where}"
+    for (uid, attempt), node in lives.started.items():
+        if placed.get((uid, attempt)) != node:
+            yield f"{uid} attempt {attempt} started on {node} and was placed on {placed.get((uid, attempt), 'no node')}"
 
 
 def _lost(lives: Lives, held: Mapping[str, str], queued: Mapping[str, str]) -> Iterator[str]:

@@ -99,6 +99,10 @@ class Simulation:
         """The virtual nodes, by name."""
         return node_names(self.virtual.nodes)
 
+    def pods_on(self, node: str) -> set[str]:
+        """Uids of what a virtual host has, whatever anybody says about it."""
+        return set(self._world.hosts[node].pods)
+
     async def run_day(self) -> DayReport:
         """Live through the whole day; its last report."""
         loop = asyncio.get_running_loop()

@@ -41,10 +41,10 @@ class Stall:
         shown = self._folded(at)
         if shown != self._shown:
             (s10, s60, s300, f10, f60, f300), (some, full) = shown
-            self._shown, self._text = (
-                shown,
+            self._shown = shown
+            self._text = (
                 f"some avg10={s10 * 100:.2f} avg60={s60 * 100:.2f} avg300={s300 * 100:.2f} total={some * 1e6:.0f}\n"
-                f"full avg10={f10 * 100:.2f} avg60={f60 * 100:.2f} avg300={f300 * 100:.2f} total={full * 1e6:.0f}\n",
+                f"full avg10={f10 * 100:.2f} avg60={f60 * 100:.2f} avg300={f300 * 100:.2f} total={full * 1e6:.0f}\n"
             )
         return self._text
 

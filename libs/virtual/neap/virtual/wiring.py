@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from neap.common.contract.catalogue import DAY_REPORT, EVICTIONS, PLACEMENTS, WORKLOAD
-from neap.common.errors import InputError
+from neap.common.errors import InputError, SettingsError
 from neap.common.host.remote import serve_hosts
 from neap.common.runtime.service import Outside, Service, consume, every, follow, watch
 from neap.virtual.behaviour import Origin
@@ -22,8 +22,16 @@ SETTINGS: Final = Settings
 
 
 def wire(settings: Settings, outside: Outside) -> Service:
-    """The service as a process runs it: it builds its own world; `outside.host` is not used."""
-    return wire_world(settings, make_world(settings, outside.clock))
+    """The service as a process runs it: it builds its own world; `outside.host` is not used.
+
+    Raises:
+        SettingsError: there is no such day, or no machine to live through it.
+    """
+    try:
+        world = make_world(settings, outside.clock)
+    except InputError as error:
+        raise SettingsError(f"virtual: {error}") from None
+    return wire_world(settings, world)
 
 
 def wire_world(settings: Settings, world: VirtualWorld) -> Service:

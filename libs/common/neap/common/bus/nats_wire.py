@@ -7,6 +7,7 @@ What nats-py leaves to its user, measured with 2.16 against server 2.15:
 - `flush()` writes its PING ahead of what is still buffered, so it proves nothing: here PING keeps its place;
 - a `flush()` that times out cancels its future, and the late PONG then ends the reading loop: here it does not;
 - any `-ERR` but a permissions violation closes the client for good: here it reconnects;
+- a subject that is not UTF-8, or headers that are none, end the reading loop: here they are odd, or missing;
 - the answer to a request is lost with the connection: here the asker is told at once and may ask again.
 """
 
@@ -54,6 +55,17 @@ class _Client(Client):
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if not subject.isascii():
+            subject = subject.decode(errors="replace").encode()
+        await super()._process_msg(sid, subject, reply, data, headers)
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (IndexError, ValueError):
+            return None
 
     async def barrier(self, within: Seconds) -> None:
         """Return once the server has judged everything sent so far, or after `within`."""

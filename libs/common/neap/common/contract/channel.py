@@ -113,7 +113,7 @@ class Channel(Generic[M]):
 
     def title(self, subject: str = "") -> str:
         """A subject of this channel as logs and metrics name it; its pattern if none is given."""
-        return subject or self.pattern
+        return shortened(subject) or self.pattern
 
     def _fill(self, tokens: dict[str, str], *, open_ended: bool) -> str:
         unknown = set(tokens) - set(self.fields)
@@ -180,7 +180,7 @@ class State(Channel[M]):
 
     def title(self, subject: str = "") -> str:
         """The key, or the pattern of all keys, behind its bucket."""
-        return f"{self.bucket}/{subject or self.pattern}"
+        return f"{self.bucket}/{super().title(subject)}"
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,14 @@ def size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules, 
 
 
 def _patient(wish: Wish, rules: Rules) -> int:
-    """Growth at once; shrinking only when it is worth it and not in a round in which the usage rises."""
-    want = _round_up(max(wish.lately, rules.pool_minimum), rules.unit)
+    """Growth at once; shrinking only when it is worth it and not in a round in which the usage rises.
+
+    Past needs that fit into what the pool has make it no larger, not even by the other half of a core: a pool on
+    its way down may hold an odd number, and after a restart what it holds stands for what it needed.
+    """
+    now, want = (_round_up(max(cpus, rules.pool_minimum), rules.unit) for cpus in (wish.need, wish.lately))
+    if want > wish.held >= max(now, wish.lately):
+        return wish.held
     if want < wish.held and (wish.rising or wish.held - want <= rules.dead_band):
         return wish.held
     return want

@@ -37,8 +37,7 @@ class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
     with_guests: DayTotals
     online_only: DayTotals
     placements: int
-    owners_waited: tuple[float, float]  # p50, p99 from submission to placement, seconds of the day
-    guests_waited: tuple[float, float]  # the same; guests wait for room
+    waited: dict[str, tuple[float, float]]  # p50, p99 from submission to placement by kind, seconds of the day
     placements_per_second: float  # real seconds, over the busiest second
     journal: str
     figure: str = ""
@@ -79,8 +78,7 @@ def rows(outcome: DayOutcome) -> list[tuple[str, str, str]]:
         ),
         ("owner SLO-violation minutes", _violations(alone), _violations(both)),
         ("placements", "", f"{outcome.placements}, busiest second {outcome.placements_per_second:.0f}/s"),
-        ("  owners waited, p50 / p99", "", _waits(outcome.owners_waited)),
-        ("  guests waited for room", "", _waits(outcome.guests_waited)),
+        *((f"  {kind} waited, p50 / p99", "", _waits(waited)) for kind, waited in outcome.waited.items()),
     ]
 
 

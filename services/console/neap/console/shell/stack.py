@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from neap.common.errors import PortError, SettingsError, Unavailable
+from neap.common.runtime.main import UNSETTLED
 from neap.common.runtime.settings import process_environment
 from neap.common.testing.natsd import NatsServer
 from neap.common.units import Seconds
@@ -49,6 +50,7 @@ class Stack:
     tell: Callable[[str], None] = lambda _: None
     children: dict[str, Child] = field(default_factory=dict)
     server: NatsServer | None = None
+    broken: asyncio.Future[None] = field(default_factory=asyncio.Future)  # set when a child cannot be kept running
     _ending: AsyncExitStack = field(default_factory=AsyncExitStack)
     _minders: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -92,6 +94,7 @@ class Stack:
             if child.process.returncode is None:
                 _signal(child.process, signal.SIGKILL)
                 await child.process.wait()
+        self.broken.cancel()
         for minder in self._minders:
             minder.cancel()
         await asyncio.gather(*self._minders, return_exceptions=True)
@@ -111,13 +114,22 @@ class Stack:
         """Start a child again when it ends unasked."""
         while True:
             status = await child.process.wait()
-            if not child.wanted or child.restarts >= MOST_RESTARTS:
+            if not child.wanted:
+                return
+            if status == UNSETTLED or child.restarts >= MOST_RESTARTS:
+                self._give_up(child.name, status)
                 return
             child.restarts += 1
             self.tell(f"{child.name} ended with {status}; started again ({child.restarts})")
             await asyncio.sleep(RESTART_AFTER)
             if child.wanted:
                 child.process = await self._spawn(child.name)
+
+    def _give_up(self, name: str, status: int) -> None:
+        log = self.out / "logs" / f"{name}.log"
+        last = log.read_text(errors="replace").strip().splitlines()[-1:]
+        if not self.broken.done():
+            self.broken.set_exception(SettingsError(f"{name} ended with {status}: {' '.join(last)[:400]} (see {log})"))
 
 
 async def spawn(command: Sequence[str], *, log: Path, capture: bool = False) -> asyncio.subprocess.Process:

@@ -29,6 +29,7 @@ from neap.console.shell.stack import Stack, spawn
 from neap.console.shell.watcher import Watcher
 from neap.virtual.pace import day_settings
 from neap.virtual.settings import NOMINAL_START
+from neap.virtual.settings import Settings as VirtualSettings
 
 LEAD: Final[Seconds] = 8.0  # real seconds between start and the day's first minute, for the services to come up
 REPORT: Final = "report.json"
@@ -79,16 +80,17 @@ async def live_through(ask: Ask) -> int:
 
 async def _day(ask: Ask) -> DayOutcome:
     tell = screen.teller(quiet=ask.as_json)
+    _check_day(ask)
     tell(f"{ask.nodes} virtual nodes (simulated hardware made of real machine snapshots), seed {ask.seed}")
     tell(
         f"a day at {ask.speed:.0f} x: nodes report every virtual minute instead of every second,"
         f" about {ask.hours * HOUR / ask.speed:.0f} s"
     )
     folder = _fresh(ask.folder)
-    async with _baseline(ask) as alone, _running(ask, tell) as bus:
+    async with _baseline(ask) as alone, _running(ask, tell) as (bus, broken):
         with (folder / JOURNAL).open("wb") as journal:
             watcher = Watcher(bus, stopwatch, journal)
-            report = await _watch(watcher, ask)
+            report = await _watch(watcher, ask, broken, alone)
         tell("the day is over; waiting for the online-only run" if not alone.done() else "the day is over")
         outcome = _outcome(ask, watcher, report, await alone)
         (folder / FIGURE).write_text(_figure(ask, watcher, outcome), encoding="utf-8")
@@ -96,13 +98,13 @@ async def _day(ask: Ask) -> DayOutcome:
 
 
 @asynccontextmanager
-async def _running(ask: Ask, tell: Any) -> AsyncIterator[Bus]:
-    """The bus of a cluster that lives through the day."""
+async def _running(ask: Ask, tell: Any) -> AsyncIterator[tuple[Bus, asyncio.Future[None]]]:
+    """The bus of a cluster that lives through the day, and what fails when the cluster cannot be kept running."""
     if ask.in_process:
         from neap.virtual.simulation import in_process  # noqa: PLC0415
 
         async with in_process(_settings(ask), epoch=NOMINAL_START, speed=ask.speed) as bus:
-            yield bus
+            yield bus, asyncio.Future()
         return
     folder = ask.folder
     origin = wall_seconds() + LEAD
@@ -120,11 +122,23 @@ async def _running(ask: Ask, tell: Any) -> AsyncIterator[Bus]:
         bus = await connect(stack.url, name="neap-console")
         try:
             await bus.ensure(STREAMS, CHANNELS)
-            yield bus
+            yield bus, stack.broken
         finally:
             (folder / URL_FILE).unlink(missing_ok=True)
             with suppress(PortError):
                 await bus.close()
+
+
+def _check_day(ask: Ask) -> None:
+    """Before anything is started: whether there is a day to live through.
+
+    Raises:
+        InputError: names the file and what is wrong in it.
+    """
+    from neap.virtual.world import read_world  # noqa: PLC0415
+
+    day = VirtualSettings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR)
+    read_world(msgspec.structs.replace(day, file=str(ask.day)) if ask.day else day)
 
 
 def _settings(ask: Ask) -> list[str]:
@@ -157,14 +171,22 @@ async def _read_report(process: asyncio.subprocess.Process, log: Path) -> DayRep
     return msgspec.json.decode(output, type=DayReport)
 
 
-async def _watch(watcher: Watcher, ask: Ask) -> DayReport:
+async def _watch(watcher: Watcher, ask: Ask, *trouble: asyncio.Future[Any]) -> DayReport:
+    """Until the day is over, or something beside it fails."""
     live = screen.is_terminal() and not ask.as_json
     drawing = asyncio.ensure_future(screen.show(watcher.progress, f"neap up · {ask.nodes} nodes", live=live))
+    watching = asyncio.ensure_future(watcher.run())
     try:
-        return await watcher.run()
+        waiting = {watching, *trouble}
+        while not watching.done():
+            ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for future in ended:
+                future.result()
+        return watching.result()
     finally:
-        drawing.cancel()
-        await asyncio.gather(drawing, return_exceptions=True)
+        for task in (drawing, watching):
+            task.cancel()
+        await asyncio.gather(drawing, watching, return_exceptions=True)
 
 
 def _outcome(ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport) -> DayOutcome:
@@ -182,8 +204,7 @@ def _outcome(ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport) ->
         with_guests=totals(report),
         online_only=totals(alone),
         placements=placing.per_second.total(),
-        owners_waited=placing.waits(guests=False),
-        guests_waited=placing.waits(guests=True),
+        waited=placing.waits(),
         placements_per_second=float(max(placing.per_second.values(), default=0)),
         journal=str(ask.folder / JOURNAL),
         figure=str(ask.folder / FIGURE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -17,6 +17,8 @@ from neap.common.model.day import DayReport
 from neap.common.model.lifecycle import Submitted
 from neap.common.model.placement import Placed
 from neap.common.model.qos import QosClass
+from neap.common.model.resource import GPU_CORE
+from neap.common.model.workload import Workload
 from neap.common.units import Seconds
 from neap.console.core.progress import Progress
 
@@ -26,7 +28,7 @@ class Placing:
     """How long first attempts waited (seconds of the day), and how many were placed in each real second."""
 
     submitted: dict[str, Seconds] = field(default_factory=dict)
-    waited: dict[bool, list[Seconds]] = field(default_factory=lambda: {False: [], True: []})  # by "is a guest"
+    waited: dict[str, list[Seconds]] = field(default_factory=dict)  # by kind of workload
     per_second: Counter[int] = field(default_factory=Counter)
 
     def see(self, message: Any, stopwatch: Seconds) -> None:
@@ -38,13 +40,23 @@ class Placing:
                 self.per_second[int(stopwatch)] += 1
                 since = self.submitted.get(placement.workload.uid)
                 if since is not None and placement.workload.attempt == 1:
-                    self.waited[placement.workload.qos is QosClass.RECLAIMED].append(max(0.0, at - since))
+                    self.waited.setdefault(_kind(placement.workload), []).append(max(0.0, at - since))
 
-    def waits(self, *, guests: bool) -> tuple[Seconds, Seconds]:
-        """Nearest-rank p50 and p99 of the waits; 0 when nothing was placed."""
-        ranked = sorted(self.waited[guests]) or [0.0]
-        last = len(ranked) - 1
-        return ranked[min(last, len(ranked) // 2)], ranked[min(last, int(0.99 * len(ranked)))]
+    def waits(self) -> dict[str, tuple[Seconds, Seconds]]:
+        """p50 and p99 of the waits by kind of workload."""
+        return {kind: _percentiles(waited) for kind, waited in sorted(self.waited.items())}
+
+
+def _kind(workload: Workload) -> str:
+    if workload.qos is QosClass.RECLAIMED:
+        return "guests"
+    return "GPU pods" if GPU_CORE in workload.requests else "owners"
+
+
+def _percentiles(waited: Sequence[Seconds]) -> tuple[Seconds, Seconds]:
+    """Nearest-rank p50 and p99."""
+    ranked = sorted(waited)
+    return ranked[len(ranked) // 2], ranked[int(0.99 * len(ranked))]
 
 
 @dataclass

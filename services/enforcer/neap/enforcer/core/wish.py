@@ -81,7 +81,7 @@ def sites_to_read(
     wanted: dict[Site, None] = {}
     sites = [site for target, file in targets for site in sites_of(target, file, tree, knobs)]
     muted = {knob.muted_by: knob.file for knob in knobs.values() if knob.muted_by}
-    for site in (*sites, *(site for site in owned if tree.has(site.cgroup))):
+    for site in dict.fromkeys((*sites, *(site for site in owned if tree.has(site.cgroup)))):
         wanted[site] = None
         knob = knobs[site.file]
         if knob.reach is Reach.NESTED:
