@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from neap.common.bus.nats import connect
 from neap.common.bus.port import CaughtUp
@@ -65,7 +67,17 @@ Ask = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
+def _logs() -> Iterator[None]:
+    """A process that starts sets up its logs, and these are all one process."""
+    root, ours = logging.getLogger(), logging.getLogger("neap")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    yield
+    root.handlers[:], (root.level, ours.level) = handlers, levels
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def ask(_logs: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
     """`neap ...` in this process: its exit status, and its last line on stderr."""
 
     def ask(*words: str) -> tuple[int, str]:

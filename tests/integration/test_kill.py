@@ -86,7 +86,7 @@ at = "40m"
 
 [[gpu]]
 name = "train"
-copies = 60
+copies = 110
 every = "4m"
 cpu = "500m"
 memory = "128Mi"
@@ -96,7 +96,7 @@ duration = "7m"
 
 [[guest]]
 name = "index"
-copies = 150
+copies = 300
 every = "90s"
 at = "2m"
 cpu = "2"
@@ -257,7 +257,7 @@ async def kill_server(cluster: Cluster) -> tuple[Seconds, Seconds]:
     await cluster.stack.server.restart(kill=True)
     resumed = stopwatch() - began + await cluster.heard.since(ADVICE, at, NODES, within=RESUMES)
     assert resumed <= RESUMES, f"advice resumed after {resumed:.1f} s"
-    for name in cluster.stack.rooms:
+    for name in ("virtual", "reporter", "advisor", "enforcer", "scheduler"):  # the others speak when something changes
         await cluster.is_back(name, at)
     return resumed, stopwatch() - began
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neap.advisor.core.assign import NONE, Cut, Stake, admit, assign, assign_dedicated
@@ -208,6 +208,19 @@ def test_a_rising_pool_never_shrinks(free: int, rules: Rules, data: st.DataObjec
     assert sizes.shared["share"] >= held
     calm = size({"share": replace(wish, rising=False)}, free, free - held, rules, growing=True)
     assert calm.shared["share"] >= held - max(rules.step, rules.reclaimed_minimum) or need > free, "gave back too much"
+
+
+@given(wishes(), st.integers(0, 40), st.none() | st.integers(0, 40), RULES, st.booleans())
+@example(asked={"share": Wish(1, 5, 5, rising=False)}, free=15, lent=10, rules=Rules(2, 1, 2, 2, 0), growing=True)
+def test_a_pool_grows_only_for_what_it_needs_now_or_lacked_lately(
+    asked: dict[str, Wish], free: int, lent: int | None, rules: Rules, growing: bool
+) -> None:
+    """Rounding up to whole cores is for the present need alone: nobody moves for the sake of an even number."""
+    sizes = size(asked, free, lent, rules, growing=growing)
+    for name, wish in asked.items():
+        now = max(wish.need, rules.pool_minimum)
+        if wish.held >= max(wish.lately, -(-now // rules.unit) * rules.unit) and not sizes.together:
+            assert sizes.shared[name] <= wish.held
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50), min_size=1), st.integers(1, 60))

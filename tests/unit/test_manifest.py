@@ -42,14 +42,19 @@ def test_real_manifests_give_the_requests_kubernetes_would_charge(shared: Path) 
 
 
 def test_a_reclaimed_pod_asks_for_reclaimed_resources_by_either_name() -> None:
-    for name, text in (("neap.io/reclaimed-cpu", "1500m"), ("resource.katalyst.kubewharf.io/reclaimed_millicpu", "1500")):
+    for name, text in (
+        ("neap.io/reclaimed-cpu", "1500m"),
+        ("resource.katalyst.kubewharf.io/reclaimed_millicpu", "1500"),
+    ):
         [workload], _ = workloads_of([pod({"requests": {name: text}})], where="x.yaml")
         assert workload.qos is QosClass.RECLAIMED
         assert workload.requests == {RECLAIMED_CPU: 1500}
 
 
 def test_a_gpu_share_is_whole_percents_and_mebibytes() -> None:
-    [workload], _ = workloads_of([pod({"limits": {"neap.io/gpu-core": 30, "neap.io/gpu-memory": "20000Mi", "cpu": 1}})], where="x")
+    [workload], _ = workloads_of(
+        [pod({"limits": {"neap.io/gpu-core": 30, "neap.io/gpu-memory": "20000Mi", "cpu": 1}})], where="x"
+    )
     assert workload.requests[GPU_CORE] == 30
     assert workload.requests[GPU_MEMORY] == 20000
 
@@ -67,7 +72,9 @@ def test_a_gpu_share_is_whole_percents_and_mebibytes() -> None:
         ({"requests": {"cpu": "1"}}, {"katalyst.kubewharf.io/qos_level": "dedicated_cores"}, "needs Kubernetes QoS Guaranteed"),
     ],
 )  # fmt: skip
-def test_a_bad_pod_is_refused_naming_what_and_where(resources: dict[str, Any], annotations: dict[str, str], says: str) -> None:
+def test_a_bad_pod_is_refused_naming_what_and_where(
+    resources: dict[str, Any], annotations: dict[str, str], says: str
+) -> None:
     with pytest.raises(InputError) as caught:
         workloads_of([{"kind": "Service"}, pod(resources, annotations)], where="bad.yaml")
     assert says in str(caught.value)
@@ -76,14 +83,24 @@ def test_a_bad_pod_is_refused_naming_what_and_where(resources: dict[str, Any], a
 
 
 def test_a_shape_that_is_no_object_is_refused_with_its_place() -> None:
-    for bad in ("text", 3, {"spec": {}}, {"kind": "Pod", "metadata": {"name": "x"}}, {"kind": "Deployment", "metadata": {}, "spec": {}}):
+    for bad in (
+        "text",
+        3,
+        {"spec": {}},
+        {"kind": "Pod", "metadata": {"name": "x"}},
+        {"kind": "Deployment", "metadata": {}, "spec": {}},
+    ):
         with pytest.raises(InputError, match="document 1"):
             workloads_of([bad], where="f.yaml")
 
 
 def test_an_owner_becomes_its_replicas() -> None:
     template = pod({"requests": {"cpu": "2"}})
-    document = {"kind": "Deployment", "metadata": {"name": "feed", "namespace": "shop"}, "spec": {"replicas": 3, "template": template}}
+    document = {
+        "kind": "Deployment",
+        "metadata": {"name": "feed", "namespace": "shop"},
+        "spec": {"replicas": 3, "template": template},
+    }
     workloads, _ = workloads_of([{"kind": "List", "items": [document]}], where="f")
     assert [w.key for w in workloads] == ["shop/feed-0", "shop/feed-1", "shop/feed-2"]
     assert len({w.uid for w in workloads}) == 3
@@ -99,5 +116,8 @@ def test_the_larger_init_container_counts() -> None:
 def test_kubernetes_qos_follows_requests_and_limits() -> None:
     both = {CPU: 1000, MEMORY: 1 << 30}
     assert kube_qos([Container(name="a", requests=both, limits=both)]) is KubeQos.GUARANTEED
-    assert kube_qos([Container(name="a", requests=both, limits=both), Container(name="b", requests={})]) is KubeQos.BURSTABLE
+    assert (
+        kube_qos([Container(name="a", requests=both, limits=both), Container(name="b", requests={})])
+        is KubeQos.BURSTABLE
+    )
     assert kube_qos([Container(name="a", requests={RECLAIMED_CPU: 5})]) is KubeQos.BEST_EFFORT

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from neap.common.bus.health import Health
 from neap.common.runtime.launch import bus_samples
 from neap.common.telemetry import log
 from neap.common.telemetry.metrics import (
@@ -111,19 +111,16 @@ def test_sources_are_read_when_asked_and_added_up() -> None:
 
 
 def test_the_bus_tells_what_it_lost() -> None:
-    class Health(msgspec.Struct):
-        connected: bool = True
-        reconnects: int = 2
-        lost: int = 7
-        poison: dict[str, int] = msgspec.field(default_factory=lambda: {"neap.v1.node.{node}.usage": 3})
-        denied: int = 1
-
+    health = Health(connected=True, reconnects=2, lost=7, poison={"neap.v1.node.{node}.usage": 3}, denied=1, unsent=4)
     metrics = Metrics()
-    metrics.observe(lambda: bus_samples(Health()))
-    seen = exposed(metrics)
-    assert seen["neap_bus_poison_total", ("neap.v1.node.{node}.usage",)] == 3.0
-    assert seen["neap_bus_lost_total", ()] == 7.0
-    assert seen["neap_bus_connected_count", ()] == 1.0
+    metrics.observe(lambda: bus_samples(health))
+    seen = {(name.removeprefix("neap_bus_"), *labels): value for (name, labels), value in exposed(metrics).items()}
+    assert seen["connected_count",] == 1.0
+    assert seen["reconnects_total",] == 2.0
+    assert seen["lost_total",] == 7.0
+    assert seen["denied_total",] == 1.0
+    assert seen["unsent_total",] == 4.0
+    assert seen["poison_total", "neap.v1.node.{node}.usage"] == 3.0
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ def decided(id: str, *, cause: str = "", at: float = 1.0) -> Decide:
     return Decide(entry)
 
 
-def pressure(number: int, source: str = "other") -> Pressure:
+def pressure(number: int, source: str = "other", node: str = "n1") -> Pressure:
     return Pressure(
         at=1.0,
         source=source,
-        node="n1",
+        node=node,
         kind=PressureKind.CPU,
         metric=f"m{number}",
         value=1.0,
@@ -275,7 +275,7 @@ async def test_without_a_collector_no_span_is_made_but_the_context_travels_on(br
             case Arrived():
                 return [Look()]
             case Done(instruction=Look()):
-                return [decided("u1.1.looked"), Emit(PRESSURE.at(node="n2"), pressure(2, "probe"), id="next")]
+                return [decided("u1.1.looked"), Emit(PRESSURE.at(node="n2"), pressure(2, "probe", "n2"), id="next")]
         return []
 
     tracer, machine = Recorder(enabled=False), Machine(react)
@@ -285,4 +285,5 @@ async def test_without_a_collector_no_span_is_made_but_the_context_travels_on(br
     assert tracer.spans == []
     async with broker.bus("reader").follow(PRESSURE.only(node="n2")) as told:
         item: Any = await anext(told)
+    assert item.message == pressure(2, "probe", "n2")
     assert item.headers["traceparent"] == HOME.traceparent

@@ -36,6 +36,7 @@ from neap.virtual.wiring import wire_world
 from neap.virtual.world import make_world
 
 ROOMS: Final = ("virtual", "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler")
+START_UP: Final[Seconds] = 4.0  # real seconds that reading the machines and wiring the rooms may take
 LEAD: Final[Seconds] = 2 * MINUTE  # before the day begins, so that every node has said what it is
 JOURNALLED: Final[tuple[Channel[Any], ...]] = (WORKLOAD, PLACEMENTS, PRESSURE, TRAIL)
 Fault = tuple[Seconds, Callable[["Simulation"], Awaitable[None]]]  # seconds after the day's start, and what happens
@@ -197,6 +198,7 @@ class Simulation:
 @asynccontextmanager
 async def in_process(settings: Sequence[str], *, epoch: Seconds, speed: float, seed: int = 0) -> AsyncIterator[Bus]:
     """All rooms on the running loop under an accelerated clock; yields a connection to look on."""
-    clock = AnchoredClock(epoch=epoch - LEAD, anchor=stopwatch(), speed=speed, stopwatch=stopwatch)
+    lead = max(LEAD, START_UP * speed)
+    clock = AnchoredClock(epoch=epoch - lead, anchor=stopwatch(), speed=speed, stopwatch=stopwatch)
     async with Simulation(settings, seed=seed).running(clock) as bus:
         yield bus
