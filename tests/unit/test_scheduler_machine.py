@@ -47,6 +47,30 @@ def test_nothing_is_decided_before_everything_stored_was_read() -> None:
     assert any(isinstance(item, Append) for item in machine.handle(Synced(1.0, PLACEMENTS)))
 
 
+def test_a_placement_whose_line_was_lost_in_a_crash_is_told_after_the_restart_under_the_same_id() -> None:
+    world = World(a_node("n1"))
+    world.submit(an_owner("cart", cores=2))
+    entry, seq = world.streams.ledger[0], 1
+    reborn = SchedulerMachine(Settings(), policies())
+    said = [
+        item
+        for event in (
+            Arrived(9.0, a_node("n1")),
+            Synced(9.0, TOPOLOGY),
+            Arrived(
+                9.0, Submitted(at=0.0, source="t", workload=an_owner("cart", cores=2)), "neap.v1.workload.shop.cart", 1
+            ),
+            Synced(9.0, WORKLOAD),
+            Arrived(9.0, entry, "neap.v1.ledger.n1", seq),
+            Synced(9.0, PLACEMENTS, seq),
+        )
+        for item in reborn.handle(event)
+    ]
+    [again] = [item.entry for item in said if isinstance(item, Decide)]
+    first = world.trail["cart.1.placed"].entry
+    assert (again.id, again.why, again.at, again.node) == (first.id, first.why, first.at, first.node)
+
+
 def test_an_evicted_guest_is_released_and_returns_after_a_growing_wait() -> None:
     world = World(a_node())
     world.tell(Arrived(0.0, an_offer()))

@@ -19,6 +19,7 @@ class Held:
     placement: Placement
     seq: int  # of the entry it was last seen in
     reason: str = ""
+    at: Seconds = 0.0  # of the entry that placed it; 0 when only a checkpoint told
 
     @property
     def attempt(self) -> int:
@@ -78,7 +79,7 @@ class Ledgers:
         ledger.since_checkpoint += 1
         match entry:
             case Placed(placement=placement, at=at, reason=reason):
-                self._gain(ledger, placement, at, Held(placement, seq, reason))
+                self._gain(ledger, placement, at, Held(placement, seq, reason, at))
                 return (placement.workload.uid,)
             case Released(uid=uid):
                 self._lose(ledger, uid)

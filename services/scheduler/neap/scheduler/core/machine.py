@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from neap.common.contract.catalogue import (
     DEVICES,
@@ -59,6 +59,8 @@ from neap.scheduler.core.pod import Pod, pod_of
 from neap.scheduler.core.queue import Queue
 from neap.scheduler.core.table import NodeTable
 from neap.scheduler.settings import Settings
+
+UNTOLD: Final[Seconds] = 600.0  # well inside the trail's window for repeated ids
 
 
 class SchedulerMachine:
@@ -220,7 +222,15 @@ class SchedulerMachine:
                 self._settle(uid, at)
             for state in self._devices.values():
                 self._device_refusals(state, at)
+            self._tell_untold(at)
             self._tick(at)
+
+    def _tell_untold(self, at: Seconds) -> None:
+        """The placements of the last minutes may lack their line; the trail takes each id once."""
+        for uid in self._ledgers.uids():
+            node, held = self._ledgers.find(uid) or ("", None)
+            if held is not None and held.reason and at - held.at < UNTOLD and self._mine(uid):
+                self._out.append(tell.placed_again(node, held))
 
     # -- closing the gap ---------------------------------------------------------------------------------------------
 

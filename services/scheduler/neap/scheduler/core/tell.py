@@ -18,6 +18,7 @@ from neap.scheduler.core.appends import Op
 from neap.scheduler.core.book import Record
 from neap.scheduler.core.columns import code
 from neap.scheduler.core.cycle import Decision
+from neap.scheduler.core.ledger import Held
 
 SOURCE: Final = "scheduler"
 MOST_REASONS: Final = 8  # in one sentence
@@ -54,6 +55,11 @@ def placed(op: Op) -> Decide:
     assert decision is not None
     numbers = tuple(Measured(metric=f"score.{name}", value=score, threshold=100.0) for name, score in decision.parts)
     return _line(decision.pod.workload, "placed", placed_why(decision), op.entry.at, node=op.node, numbers=numbers)
+
+
+def placed_again(node: str, held: Held) -> Decide:
+    """The line of a stored placement, for a scheduler that ended before it could be told; the same id as the first."""
+    return _line(held.placement.workload, "placed", held.reason, held.at, node=node)
 
 
 def waiting(workload: Workload, decision: Decision, at: Seconds) -> Decide:
