@@ -31,7 +31,7 @@ def test_a_submitted_workload_is_placed_with_a_reason_that_has_the_numbers_in_it
     assert why.startswith(f"{entry.node}: score ")
     assert "best of 2 nodes that fit; 1 of 3 rejected: 1 fit cpu" in why
     told = world.trail["cart.1.placed"].entry
-    assert {number.metric for number in told.numbers} == {"score.load_aware", "score.allocation"}
+    assert {number.metric for number in told.numbers} == {"score.load_aware", "score.allocation", "score.gpu_share"}
 
 
 def test_nothing_is_decided_before_everything_stored_was_read() -> None:

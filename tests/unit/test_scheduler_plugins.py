@@ -176,6 +176,17 @@ def test_gpu_pods_pack_nodes_and_cards_and_name_what_is_short() -> None:
     assert [(v.reason, v.nodes) for v in last.rejected] == [("card with 1 % and 256 MiB left", 2), ("no card", 1)]
 
 
+def test_an_owner_without_gpu_leaves_the_cpu_beside_cards_alone_while_there_is_other() -> None:
+    table = NodeTable()
+    table.describe(a_node("cards", cores=64, cards=2))
+    table.describe(a_node("plain", cores=4))
+    cycle = Cycle(table, policies("fit", "gpu_share", "allocation"))
+    assert [cycle.decide(pod_of(an_owner(f"u{i}", cores=2))).node for i in range(3)] == ["plain", "plain", "cards"]
+    table.offer(an_offer("cards"), 0.0)
+    guest = cycle.decide(pod_of(a_guest("g")))
+    assert "gpu_share" not in dict(guest.parts)
+
+
 def test_card_models_are_respected_per_card() -> None:
     table = NodeTable()
     table.describe(a_node("n1", cards=1, model="T4"))

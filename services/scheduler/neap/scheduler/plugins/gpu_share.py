@@ -11,8 +11,11 @@ decides (depth first over containers × cards, see common.model.gpu).
 
     score  pack:   100 · (core used + core asked) / (100 · cards)      spread: 100 − pack        [0..100]
 
-Packing keeps untouched cards together for pods that need them whole.
-Units: percent of a card, MiB. Pods without GPU are neither filtered nor scored.
+    score of an owner without GPU: 100 where there are no cards, 0 where there are (setting `keep`)
+
+Packing keeps untouched cards together for pods that need them whole; an owner that needs no card goes where its CPU
+strands none. Guests may use the CPU beside cards: they leave when it is needed.
+Units: percent of a card, MiB.
 Source: requirements 2.3 and 002-44 (public mGPU design proposal; our scoring definition).
 """
 
@@ -44,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nodes: Literal["pack", "spread"] = "pack"  # GPU pods over nodes
     cards: CardPolicy = CardPolicy.BINPACK  # containers over the cards of one node
     core_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5  # of compute against memory in the score of cards
+    keep: bool = True  # owners without GPU keep away from nodes with cards, as far as there are others
     checks: Annotated[int, Meta(ge=16)] = CHECK_LIMIT  # most steps of one search; beyond, the best so far is taken
 
 
@@ -73,9 +77,9 @@ def have_cards(pod: Pod, view: View, _: Settings) -> Sequence[Rule]:
 
 
 def packed(pod: Pod, view: View, settings: Settings) -> Numbers | None:
-    """Shape (rows,), 0..100; None for a pod without GPU."""
+    """Shape (rows,), 0..100; None for a pod that has no opinion about cards."""
     if not pod.asks:
-        return None
+        return None if pod.guest or not settings.keep else np.where(view.column(COUNT) > 0, 0.0, 100.0)
     capacity = WHOLE_CARD * view.column(COUNT)
     used = view.column(CORE_USED) + sum(ask.cards * ask.core for ask in pod.asks)
     full = np.divide(used, capacity, out=np.zeros(view.size), where=capacity > 0)
