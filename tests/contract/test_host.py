@@ -388,3 +388,40 @@ def test_a_setting_opens_the_host_it_names(tmp_path: Path) -> None:
     for spec, node in (("relative", "n"), ("virtual://relative", "n"), ("virtual:///s", "")):
         with pytest.raises(SettingsError, match=spec):
             open_host(spec, node)
+
+
+def test_list_all_keeps_the_order_and_says_none_for_what_is_no_directory(stage: Stage) -> None:
+    stage.vanish("/sys/devices")
+    assert stage.host.list_all(["/sys/cpu", "/nowhere", "/sys/devices", "/proc/stat", "/proc"]) == [
+        ["cpu0", "cpu1", "online"],
+        None,
+        None,
+        None,
+        ["stat"],
+    ]
+
+
+def test_write_all_goes_on_after_what_is_gone_and_tells_why_in_order(stage: Stage) -> None:
+    writes = [("/sys/cpu/online", "0-1"), ("/gone/x", "1"), ("/sys/cpu/weight", "5"), ("/sys/cpu/cpu0/id", "7")]
+    first, vanished, unsupported, last = stage.host.write_all(writes, stop=True)
+    assert (first, last) == (None, None)
+    assert isinstance(vanished, Vanished)
+    assert isinstance(unsupported, Unsupported)
+    assert [stage.host.read(path).strip() for path in ("/sys/cpu/online", "/sys/cpu/cpu0/id")] == ["0-1", "7"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "remote"])
+def test_write_all_stops_at_a_refusal_only_when_asked_to(kind: str, tmp_path: Path) -> None:
+    def refuse(_: str) -> None:
+        raise Refused("write /knob: Invalid argument (EINVAL)")
+
+    for stop, told, after in ((True, 1, "1"), (False, 2, "2")):
+        memory = MemoryHost({"/knob": Knob(lambda: "old", refuse), "/after": "1"})
+        with served({"n1": memory}, str(tmp_path / "sock")):
+            host = memory if kind == "memory" else RemoteHost(str(tmp_path / "sock"), "n1")
+            outcomes = host.write_all([("/knob", "new"), ("/after", "2")], stop=stop)
+            assert len(outcomes) == told
+            assert isinstance(outcomes[0], Refused)
+            assert host.read("/after") == after
+            if isinstance(host, RemoteHost):
+                host.close()

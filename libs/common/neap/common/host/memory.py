@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, Union
 
 from neap.common.errors import PortError, Vanished
-from neap.common.host.port import Refused, Unsupported
+from neap.common.host.port import OneByOne, Refused, Unsupported
 
 WriteHook: TypeAlias = Callable[[str, str], str | None]  # (path, text) -> what the file holds then; None: text
 LINKS_LIMIT: Final = 40  # as the kernel's
@@ -43,7 +43,7 @@ Trail: TypeAlias = list[str]  # canonical names from the root down
 Place: TypeAlias = tuple[Folder | None, Folder | None]  # the same directory in the own and in the shared tree
 
 
-class MemoryHost:
+class MemoryHost(OneByOne):
     """A HostFs over nested dicts; see module docstring."""
 
     def __init__(

@@ -6,10 +6,16 @@ root. Calls are synchronous: kernel files answer at once, and a virtual host beh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
-from neap.common.errors import PortError
+from neap.common.errors import PortError, Vanished
+
+T = TypeVar("T")
+Texts: TypeAlias = list[str | None]
+Names: TypeAlias = list[str]
+Listings: TypeAlias = list[list[str] | None]
+Outcomes: TypeAlias = list[PortError | None]
 
 
 class Refused(PortError):
@@ -32,8 +38,12 @@ class HostFs(Protocol):
         """
         ...
 
-    def read_all(self, paths: Sequence[str]) -> list[str | None]:
-        """Many files in one call, None for each that cannot be read; order as asked."""
+    def read_all(self, paths: Sequence[str]) -> Texts:
+        """Many files in one call, None for each that cannot be read; order as asked.
+
+        Raises:
+            Unavailable: the host as a whole does not answer.
+        """
         ...
 
     def write(self, path: str, text: str) -> None:
@@ -44,11 +54,22 @@ class HostFs(Protocol):
         """
         ...
 
-    def list(self, path: str) -> list[str]:
+    def list(self, path: str) -> Names:
         """Sorted names in a directory.
 
         Raises:
             Vanished: no such directory.
+        """
+        ...
+
+    def list_all(self, paths: Sequence[str]) -> Listings:
+        """Many directories in one call, None for each that is not there; order as asked."""
+        ...
+
+    def write_all(self, writes: Sequence[tuple[str, str]], *, stop: bool = False) -> Outcomes:
+        """Many writes (path, text) in one call and in order: None for each that was done, else why not.
+
+        With `stop` the first that is refused is the last that is tried, and ends the list.
         """
         ...
 
@@ -59,3 +80,50 @@ class HostFs(Protocol):
     def link(self, path: str) -> str | None:
         """The target of a symbolic link as an absolute host path, or None if it is none."""
         ...
+
+
+class OneByOne:
+    """The calls for many, made of the calls for one; for adapters where a call costs nothing."""
+
+    def read(self, path: str) -> str:
+        """See HostFs."""
+        raise NotImplementedError
+
+    def write(self, path: str, text: str) -> None:
+        """See HostFs."""
+        raise NotImplementedError
+
+    def list(self, path: str) -> Names:
+        """See HostFs."""
+        raise NotImplementedError
+
+    def read_all(self, paths: Sequence[str]) -> Texts:
+        """See HostFs."""
+        return [_or_none(self.read, path) for path in paths]
+
+    def list_all(self, paths: Sequence[str]) -> Listings:
+        """See HostFs."""
+        return [_or_none(self.list, path) for path in paths]
+
+    def write_all(self, writes: Sequence[tuple[str, str]], *, stop: bool = False) -> Outcomes:
+        """See HostFs."""
+        outcomes: Outcomes = []
+        for path, text in writes:
+            try:
+                self.write(path, text)
+            except (Vanished, Unsupported) as error:
+                outcomes.append(error)
+            except PortError as error:
+                outcomes.append(error)
+                if stop:
+                    break
+            else:
+                outcomes.append(None)
+        return outcomes
+
+
+def _or_none(act: Callable[[str], T], path: str) -> T | None:
+    try:
+        return act(path)
+    except PortError:
+        return None

@@ -12,11 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from collections.abc import Sequence
 from typing import Final
 
 from neap.common.errors import Denied, PortError, Vanished
-from neap.common.host.port import Refused, Unsupported
+from neap.common.host.port import OneByOne, Refused, Unsupported
 
 CHUNK: Final = 1 << 17
 LARGEST_FILE: Final = 1 << 24  # a kernel file is never longer; keeps a device file from eating memory
@@ -45,7 +44,7 @@ def port_error(act: str, path: str, error: OSError) -> PortError:
     return PortError(said)
 
 
-class RealHost:
+class RealHost(OneByOne):
     """A HostFs over a directory; see module docstring."""
 
     def __init__(self, root: str = "/") -> None:
@@ -68,16 +67,6 @@ class RealHost:
         except OSError as error:
             raise port_error("read", path, error) from None
         return b"".join(chunks).decode(errors="replace")
-
-    def read_all(self, paths: Sequence[str]) -> list[str | None]:
-        """Many files, None for each that cannot be read."""
-        found: list[str | None] = []
-        for path in paths:
-            try:
-                found.append(self.read(path))
-            except PortError:
-                found.append(None)
-        return found
 
     def write(self, path: str, text: str) -> None:
         """The whole value in one write; never creates a file."""

@@ -1,7 +1,7 @@
 """Hosts served over a unix socket: the simulated hardware in one process, its services in others.
 
 A frame is four bytes of length (big endian) and a msgpack value. Each request names the node, so one socket
-serves them all. The client is synchronous, as the port is; every wait is bounded, `read_all` is one round trip.
+serves them all. The client is synchronous, as the port is; every wait is bounded, a call for many is one round trip.
 One client belongs to one event loop or thread.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from neap.common.errors import Denied, PortError, Unavailable, Vanished
-from neap.common.host.port import HostFs, Refused, Unsupported
+from neap.common.host.port import HostFs, Listings, Outcomes, Refused, Texts, Unsupported
 from neap.common.units import Seconds
 
 LARGEST_FRAME: Final = 1 << 25
@@ -30,13 +30,15 @@ _ERRORS: Final[Mapping[str, type[PortError]]] = {
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True):
-    """One call: read, read_all, write, list, exists or link on one node."""
+    """One call of the port on one node."""
 
     node: str
     act: str
     path: str = ""
     text: str = ""
     paths: list[str] = []
+    texts: list[str] = []
+    stop: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -63,13 +65,13 @@ class RemoteHost:
         """The whole file."""
         return str(self._call(Ask(self._node, "read", path)))
 
-    def read_all(self, paths: Sequence[str]) -> list[str | None]:
+    def read_all(self, paths: Sequence[str]) -> Texts:
         """Many files in one round trip.
 
         Raises:
             Unavailable: nobody serves the host now.
         """
-        found: list[str | None] = self._call(Ask(self._node, "read_all", paths=list(paths)))
+        found: Texts = self._call(Ask(self._node, "read_all", paths=list(paths)))
         return found
 
     def write(self, path: str, text: str) -> None:
@@ -80,6 +82,17 @@ class RemoteHost:
         """Sorted names in a directory."""
         names: list[str] = self._call(Ask(self._node, "list", path))
         return names
+
+    def list_all(self, paths: Sequence[str]) -> Listings:
+        """Many directories in one round trip."""
+        found: Listings = self._call(Ask(self._node, "list_all", paths=[*paths]))
+        return found
+
+    def write_all(self, writes: Sequence[tuple[str, str]], *, stop: bool = False) -> Outcomes:
+        """Many writes in one round trip; repeated as a whole over a fresh line (writes are idempotent)."""
+        paths, texts = [path for path, _ in writes], [text for _, text in writes]
+        told = self._call(Ask(self._node, "write_all", paths=paths, texts=texts, stop=stop))
+        return [None if error is None else _ERRORS.get(error[0], PortError)(error[1]) for error in told]
 
     def exists(self, path: str) -> bool:
         """Whether the path is there now."""
@@ -193,8 +206,12 @@ def _answered(frame: bytes, hosts: Mapping[str, HostFs]) -> Answer:
     try:
         return Answer(_carried_out(host, ask))
     except PortError as error:
-        kind = type(error).__name__
-        return Answer(error=kind if kind in _ERRORS else "PortError", said=str(error))
+        return Answer(error=_kind(error), said=str(error))
+
+
+def _kind(error: PortError) -> str:
+    kind = type(error).__name__
+    return kind if kind in _ERRORS else "PortError"
 
 
 def _carried_out(host: HostFs, ask: Ask) -> Any:
@@ -207,6 +224,11 @@ def _carried_out(host: HostFs, ask: Ask) -> Any:
             return host.write(ask.path, ask.text)
         case "list":
             return host.list(ask.path)
+        case "list_all":
+            return host.list_all(ask.paths)
+        case "write_all":
+            outcomes = host.write_all(list(zip(ask.paths, ask.texts, strict=True)), stop=ask.stop)
+            return [None if error is None else (_kind(error), str(error)) for error in outcomes]
         case "exists":
             return host.exists(ask.path)
         case "link":

@@ -43,14 +43,7 @@ class Hands:
         """
         if any(not write.restores for write in asked.writes):
             self._journal.save(asked.originals)
-        outcomes: list[Outcome] = []
-        refused = ""
-        for write in asked.ordered:
-            outcome = Outcome(WriteStatus.REFUSED, refused) if refused else self._write(write)
-            if outcome.status is WriteStatus.REFUSED and not refused:
-                refused = f"not tried, {write.site.cgroup} refused its part of the exchange"
-            outcomes.append(outcome)
-        outcomes += [self._write(write) for write in asked.loose]
+        outcomes = [*self._exchange(asked.ordered), *self._write(asked.loose)]
         with suppress(PortError):  # an entry too many is written back once more, to no harm
             self._journal.save(still_owed(asked.originals, asked.writes, tuple(outcomes)))
         return tuple(outcomes)
@@ -60,26 +53,20 @@ class Hands:
         return knob is not None and knob.reach is Reach.PROCESSES
 
     def _list(self, *, deep: bool) -> Tree | None:
-        root = next((root for root in self._roots if self._host.exists(root)), None)
-        if root is None:
+        """The tree, level by level: one call each."""
+        listed = zip(self._roots, self._host.list_all(self._roots), strict=True)
+        root, names = next(((root, names) for root, names in listed if names is not None), ("", []))
+        if not root:
             return None
-        names = self._names(root)
         classes = {kind: f"{root}/{name}" for name in names if (kind := class_named(name))}
-        pods: dict[str, str] = {}
-        for folder in (root, *classes.values()):
-            listed = names if folder == root else self._names(folder)
-            pods.update((uid, f"{folder}/{name}") for name in listed if (uid := pod_named(name)))
-        containers = {pod: self._containers(pod) for pod in pods.values()} if deep else {}
+        folders = {root: names} | self._names(list(classes.values()))
+        pods = {uid: f"{at}/{name}" for at, below in folders.items() for name in below if (uid := pod_named(name))}
+        inside = self._names(list(pods.values())) if deep else {}
+        containers = {at: tuple(f"{at}/{name}" for name in below if is_container(name)) for at, below in inside.items()}
         return Tree(root, classes, pods, containers)
 
-    def _names(self, folder: str) -> list[str]:
-        try:
-            return self._host.list(folder)
-        except Vanished:
-            return []
-
-    def _containers(self, pod: str) -> tuple[str, ...]:
-        return tuple(f"{pod}/{name}" for name in self._names(pod) if is_container(name))
+    def _names(self, folders: Sequence[str]) -> dict[str, list[str]]:
+        return {at: names or [] for at, names in zip(folders, self._host.list_all(folders), strict=True)}
 
     def _of_processes(self, sites: Sequence[Site]) -> dict[Site, str | None]:
         """What the processes of each site show; two reads for all of them, however many there are."""
@@ -92,23 +79,45 @@ class Hands:
                 shown[site][pid] = text
         return {site: None if text is None else gather(shown[site]) for site, text in zip(sites, listed, strict=True)}
 
-    def _write(self, write: Write) -> Outcome:
-        site = write.site
+    def _exchange(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Writes that depend on each other: after a refusal none is tried."""
+        told = self._host.write_all([(f"{w.site.cgroup}/{w.site.file}", w.text) for w in writes], stop=True)
+        outcomes = [_outcome(error) for error in told]
+        if len(outcomes) < len(writes):
+            why = f"not tried, {writes[len(outcomes) - 1].site.cgroup} refused its part of the exchange"
+            outcomes += [Outcome(WriteStatus.REFUSED, why)] * (len(writes) - len(outcomes))
+        return outcomes
+
+    def _write(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Writes that do not depend on each other."""
+        plain = [write for write in writes if not self._is_of_processes(write.site.file)]
+        told = iter(self._host.write_all([(f"{w.site.cgroup}/{w.site.file}", w.text) for w in plain]))
+        return [
+            self._write_processes(write) if self._is_of_processes(write.site.file) else _outcome(next(told))
+            for write in writes
+        ]
+
+    def _write_processes(self, write: Write) -> Outcome:
+        """To each process of the cgroup; one that ended meanwhile needs nothing."""
         try:
-            if self._is_of_processes(site.file):
-                pids = _pids(self._host.read(f"{site.cgroup}/cgroup.procs"))
-                for pid, text in scatter(write.text, pids).items():
-                    with suppress(Vanished):  # it ended meanwhile
-                        self._host.write(f"/proc/{pid}/{site.file}", text)
-            else:
-                self._host.write(f"{site.cgroup}/{site.file}", write.text)
-        except Vanished as error:
-            return Outcome(WriteStatus.VANISHED, str(error))
-        except Unsupported as error:
-            return Outcome(WriteStatus.UNSUPPORTED, f"unsupported: {error}")
+            pids = _pids(self._host.read(f"{write.site.cgroup}/cgroup.procs"))
         except PortError as error:
+            return _outcome(error)
+        texts = scatter(write.text, pids).items()
+        told = self._host.write_all([(f"/proc/{pid}/{write.site.file}", text) for pid, text in texts])
+        return _outcome(next((error for error in told if error and not isinstance(error, Vanished)), None))
+
+
+def _outcome(error: PortError | None) -> Outcome:
+    match error:
+        case None:
+            return Outcome(WriteStatus.WRITTEN)
+        case Vanished():
+            return Outcome(WriteStatus.VANISHED, str(error))
+        case Unsupported():
+            return Outcome(WriteStatus.UNSUPPORTED, f"unsupported: {error}")
+        case _:
             return Outcome(WriteStatus.REFUSED, str(error))
-        return Outcome(WriteStatus.WRITTEN)
 
 
 def _pids(text: str) -> list[int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from neap.common.errors import PortError, Unavailable
 from neap.common.host.port import HostFs
 from neap.common.runtime.clock import Clock
 from neap.common.runtime.machine import Instruction
@@ -13,14 +12,9 @@ from neap.reporter.core.instruction import ListDirs, Listing, ReadFiles, Reading
 from neap.reporter.core.topology.snapshot import FIRST, LISTED, Snapshot, listed_next, wanted
 
 
-def listing(host: HostFs, path: str) -> Listing:
-    """Names in a directory; None if it is gone or closed to us. A host that does not answer at all is an error."""
-    try:
-        return tuple(host.list(path))
-    except Unavailable:
-        raise
-    except PortError:
-        return None
+def listings(host: HostFs, paths: Sequence[str]) -> tuple[Listing, ...]:
+    """Names in each directory; None if it is gone or closed to us."""
+    return tuple(None if names is None else tuple(names) for names in host.list_all(paths))
 
 
 def read_snapshot(host: HostFs) -> Snapshot:
@@ -35,7 +29,7 @@ def execute(host: HostFs, clock: Callable[[], float], instruction: Instruction) 
     """One instruction's outcome."""
     match instruction:
         case ListDirs(paths=paths):
-            return tuple(listing(host, path) for path in paths)
+            return listings(host, paths)
         case ReadFiles(paths=paths):
             return Reading(clock(), host.read_all(paths))
         case ReadTopology():
@@ -58,5 +52,4 @@ def _texts(host: HostFs, paths: tuple[str, ...] | list[str]) -> dict[str, str]:
 
 
 def _listings(host: HostFs, paths: tuple[str, ...] | list[str]) -> dict[str, tuple[str, ...]]:
-    found = {path: listing(host, path) for path in paths}
-    return {path: names for path, names in found.items() if names is not None}
+    return {path: names for path, names in zip(paths, listings(host, paths), strict=True) if names is not None}
