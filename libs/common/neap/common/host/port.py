@@ -29,6 +29,11 @@ class Unsupported(PortError):
 class HostFs(Protocol):
     """See module docstring."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether a call may wait for somebody else, so that a loop with more to do asks from a thread (see turn)."""
+        ...
+
     def read(self, path: str) -> str:
         """The whole file as text (undecodable bytes replaced).
 
@@ -84,6 +89,8 @@ class HostFs(Protocol):
 
 class OneByOne:
     """The calls for many, made of the calls for one; for adapters where a call costs nothing."""
+
+    waits = False
 
     def read(self, path: str) -> str:
         """See HostFs."""

@@ -2,7 +2,7 @@
 
 A frame is four bytes of length (big endian) and a msgpack value. Each request names the node, so one socket
 serves them all. The client is synchronous, as the port is; every wait is bounded, a call for many is one round trip.
-One client belongs to one event loop or thread.
+One client is used by one caller at a time.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ _answer = msgspec.msgpack.Decoder(Answer)
 
 class RemoteHost:
     """A HostFs whose files live in another process; connects when first used, and again when the line broke."""
+
+    waits = True
 
     def __init__(self, socket_path: str, node: str, *, timeout: Seconds = TIMEOUT) -> None:
         self._socket_path, self._node, self._timeout = socket_path, node, timeout

@@ -23,6 +23,8 @@ from neap.common.testing.natsd import NatsServer
 from neap.common.units import Seconds
 
 ROOMS: Final = ("virtual", "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler")
+HARDWARE: Final = "virtual"  # kernels answer at once: the process that plays them goes first
+BEHIND_HARDWARE: Final = 5  # niceness of the rooms
 GRACE: Final[Seconds] = 12.0
 MOST_RESTARTS: Final = 20
 RESTART_AFTER: Final[Seconds] = 0.2
@@ -108,7 +110,10 @@ class Stack:
 
     async def _spawn(self, name: str) -> asyncio.subprocess.Process:
         arguments = [part for pair in (f"process.nats_url={self.url}", *self.settings) for part in ("--set", pair)]
-        return await spawn([sys.executable, "-m", f"neap.{name}", *arguments], log=self.out / "logs" / f"{name}.log")
+        command = [sys.executable, "-m", f"neap.{name}", *arguments]
+        if name != HARDWARE:
+            command = ["nice", "-n", str(BEHIND_HARDWARE), *command]
+        return await spawn(command, log=self.out / "logs" / f"{name}.log")
 
     async def _mind(self, child: Child) -> None:
         """Start a child again when it ends unasked."""

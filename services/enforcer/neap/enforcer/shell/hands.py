@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from neap.common.errors import PortError, Vanished
 from neap.common.host.port import HostFs, Unsupported
+from neap.common.host.turn import in_turn
 from neap.common.model.advice import WriteStatus
 from neap.enforcer.core.instruction import Apply, Observe, Observed, Outcome, Write, still_owed
 from neap.enforcer.core.knob import Knob, Reach, Site
@@ -24,6 +25,17 @@ class Hands:
 
     async def observe(self, asked: Observe) -> Observed:
         """List the tree, then one read of everything the plan needs."""
+        return await in_turn(self._host, lambda: self._observe(asked))
+
+    async def apply(self, asked: Apply) -> tuple[Outcome, ...]:
+        """Originals first, then the writes; giving back needs no permission from the journal.
+
+        Raises:
+            PortError: the originals could not be stored; nothing was written.
+        """
+        return await in_turn(self._host, lambda: self._apply(asked))
+
+    def _observe(self, asked: Observe) -> Observed:
         files = {file for _, file in asked.targets} | {site.file for site in asked.sites}
         tree = self._list(deep=any(self._is_of_processes(file) for file in files))
         if tree is None:
@@ -35,12 +47,7 @@ class Hands:
         read.update(self._of_processes([site for site in sites if self._is_of_processes(site.file)]))
         return Observed(tree, read)
 
-    async def apply(self, asked: Apply) -> tuple[Outcome, ...]:
-        """Originals first, then the writes; giving back needs no permission from the journal.
-
-        Raises:
-            PortError: the originals could not be stored; nothing was written.
-        """
+    def _apply(self, asked: Apply) -> tuple[Outcome, ...]:
         if any(not write.restores for write in asked.writes):
             self._journal.save(asked.originals)
         outcomes = [*self._exchange(asked.ordered), *self._write(asked.loose)]

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from neap.common.host.port import HostFs
+from neap.common.host.turn import in_turn
 from neap.common.runtime.clock import Clock
 from neap.common.runtime.machine import Instruction
 from neap.reporter.core.instruction import ListDirs, Listing, ReadFiles, Reading, ReadTopology
@@ -42,7 +43,7 @@ def effects(host: HostFs, clock: Clock) -> Mapping[type[Instruction], Callable[[
     """The table of the reporter's own instructions."""
 
     async def run(instruction: Instruction) -> Any:
-        return execute(host, clock.now, instruction)
+        return await in_turn(host, lambda: execute(host, clock.now, instruction))
 
     return {ListDirs: run, ReadFiles: run, ReadTopology: run}
 
