@@ -7,6 +7,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -425,3 +426,12 @@ def test_write_all_stops_at_a_refusal_only_when_asked_to(kind: str, tmp_path: Pa
             assert host.read("/after") == after
             if isinstance(host, RemoteHost):
                 host.close()
+
+
+def test_callers_of_one_remote_host_take_turns(tmp_path: Path) -> None:
+    memory = MemoryHost({f"/f{i}": str(i) for i in range(200)})
+    with served({"n1": memory}, str(tmp_path / "sock")), ThreadPoolExecutor(8) as pool:
+        host = RemoteHost(str(tmp_path / "sock"), "n1")
+        texts = list(pool.map(lambda i: host.read_all([f"/f{i}"] * (1 + i % 7)), range(200)))
+        host.close()
+    assert texts == [[str(i)] * (1 + i % 7) for i in range(200)]

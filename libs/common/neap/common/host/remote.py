@@ -2,7 +2,7 @@
 
 A frame is four bytes of length (big endian) and a msgpack value. Each request names the node, so one socket
 serves them all. The client is synchronous, as the port is; every wait is bounded, a call for many is one round trip.
-One client is used by one caller at a time.
+Callers of one client take turns.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -62,6 +63,7 @@ class RemoteHost:
     def __init__(self, socket_path: str, node: str, *, timeout: Seconds = TIMEOUT) -> None:
         self._socket_path, self._node, self._timeout = socket_path, node, timeout
         self._line: socket.socket | None = None
+        self._turn = threading.Lock()  # rooms of one process share a host and ask from threads
 
     def read(self, path: str) -> str:
         """The whole file."""
@@ -113,10 +115,16 @@ class RemoteHost:
 
     def _call(self, ask: Ask) -> Any:
         frame = _encode(ask)
+        with self._turn:
+            answer = self._asked(ask, frame)
+        if answer.error:
+            raise _ERRORS.get(answer.error, PortError)(answer.said)
+        return answer.value
+
+    def _asked(self, ask: Ask, frame: bytes) -> Answer:
         for last in (False, True):
             try:
-                answer = self._round_trip(frame)
-                break
+                return self._round_trip(frame)
             except TimeoutError:
                 self.close()
                 raise Unavailable(f"{ask.act} {ask.path} on {self._where}: no answer in {self._timeout:g} s") from None
@@ -124,9 +132,7 @@ class RemoteHost:
                 self.close()
                 if last:
                     raise Unavailable(f"{ask.act} {ask.path} on {self._where}: {error.strerror or error}") from None
-        if answer.error:
-            raise _ERRORS.get(answer.error, PortError)(answer.said)
-        return answer.value
+        raise AssertionError("the second try either answers or raises")
 
     def _round_trip(self, frame: bytes) -> Answer:
         if self._line is None:
