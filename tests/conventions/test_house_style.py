@@ -116,16 +116,25 @@ def test_the_lock_has_a_hash_per_pin_and_names_no_host() -> None:
     assert not (ROOT / "uv.lock").exists() or "uv.lock" not in tracked()
 
 
+REGISTRIES = (
+    "py" + "pi.org",
+    "python" + "hosted.org",
+    "registry.npm" + "js.org",
+    "proxy.go" + "lang.org",
+    "deb.deb" + "ian.org",
+)
+
+
 def test_no_path_of_one_machine_and_no_registry_is_named() -> None:
-    pattern = re.compile(
-        r"/(?:home|root|work|Users)/\w"
-    )
+    path_of_a_machine = re.compile(r"/(?:home|root|work|Users)/\w")
     for name in tracked():
         path = ROOT / name
         if path == Path(__file__) or path.suffix in {".bz2", ".xz", ".png"} or name.startswith("examples/machines"):
             continue
-        match = pattern.search(path.read_text(errors="replace"))
+        text = path.read_text(errors="replace")
+        match = path_of_a_machine.search(text)
         assert not match, f"{name}: {match and match[0]}"
+        assert not [host for host in REGISTRIES if host in text], name
 
 
 def test_a_todo_names_its_issue() -> None:
