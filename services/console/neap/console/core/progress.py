@@ -28,6 +28,7 @@ class Progress:
     offers: dict[str, int] = field(default_factory=dict)
     acts: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_ACTS))
     evicted: str = ""  # the last guest that was evicted
+    _why: str = ""  # of the last act seen
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
 
     def see(self, message: DayReport | Headroom | TrailEntry) -> None:
@@ -41,7 +42,9 @@ class Progress:
             case TrailEntry(what=what) if what.split()[0] in NEWSWORTHY:
                 if what == "evicted":
                     self.evicted = f"{message.about.namespace}/{message.about.name}"
-                self.acts.append(f"{when(message.at)} {message.source:<9} {message.about.name}: {message.why}")
+                if message.why != self._why:  # one squeeze of a pool is told of every guest in it; once will do here
+                    self.acts.append(f"{when(message.at)} {message.source:<9} {message.about.name}: {message.why}")
+                self._why = message.why
 
     def hints(self) -> list[str]:
         """What to ask next."""
@@ -67,7 +70,7 @@ class Progress:
         return [
             (
                 "day",
-                f"{when(report.at)} of {when(report.day_end)}"
+                f"{bar(self.done)} {when(report.at)}"
                 + (f", {report.behind:.0f} s behind" if report.behind > 120 else ""),
             ),
             ("owners", f"{bar(owners)} {owners:6.1%}"),

@@ -10,7 +10,6 @@ from typing import Final
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -30,9 +29,7 @@ def view(progress: Progress, title: str) -> Panel:
     for label, text in progress.facts():
         facts.add_row(label, Text(text, no_wrap=True, overflow="ellipsis"))
     acts = Text("\n".join(progress.acts) or "…", no_wrap=True, overflow="ellipsis", style="dim")
-    return Panel(
-        Group(ProgressBar(total=1.0, completed=progress.done), facts, Text(), acts), title=title, title_align="left"
-    )
+    return Panel(Group(facts, Text(), acts), title=title, title_align="left")
 
 
 async def show(progress: Progress, title: str, *, live: bool) -> None:

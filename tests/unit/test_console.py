@@ -1,0 +1,107 @@
+"""What the console shows, from what it read: progress, table, picture, nodes."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import msgspec
+
+from neap.common.model.advice import Headroom
+from neap.common.model.day import DayReport
+from neap.common.model.trail import ObjectRef, TrailEntry
+from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
+from neap.console.core.figure import Sample, draw
+from neap.console.core.progress import Progress, one_line
+from neap.console.core.summary import DayOutcome, plain_table, totals
+from neap.console.core.topview import HEADINGS, TopView
+
+REPORT = DayReport(
+    at=43_200.0,
+    source="virtual",
+    day_start=0.0,
+    day_end=86_400.0,
+    nodes=2,
+    capacity_cores=100.0,
+    core_seconds={"shared_cores": 25 * 43_200.0, "reclaimed_cores": 40 * 43_200.0},
+    recent_cores={"shared_cores": 20.0, "reclaimed_cores": 50.0},
+    service_minutes=1000,
+    violation_minutes=5,
+    started=9,
+    finished=3,
+    evictions={"reclaimed_overuse": 2},
+    lost_core_seconds=7200.0,
+    running={"shared_cores": 4, "reclaimed_cores": 5},
+)
+
+
+def an_act(what: str, why: str, name: str = "g1") -> TrailEntry:
+    about = ObjectRef(namespace="batch", name=name, uid=name)
+    return TrailEntry(at=60.0, source="evictor", id=f"{name}.{what}", about=about, what=what, why=why)
+
+
+def test_the_table_compares_both_runs_and_says_where_the_journal_lies() -> None:
+    alone = msgspec.structs.replace(
+        REPORT, core_seconds={"shared_cores": 25 * 43_200.0}, evictions={}, violation_minutes=0
+    )
+    outcome = DayOutcome(
+        nodes=2, cores=100.0, seed=1, with_guests=totals(REPORT), online_only=totals(alone), placements=9,
+        waited={"guests": (60.0, 5400.0)}, placements_per_second=4.0, journal="j.jsonl",
+    )  # fmt: skip
+    text = plain_table(outcome)
+    for said in (
+        "25.0%",
+        "65.0%  (2.60 x)",
+        "480",
+        "5 of 1000  (0.500%)",
+        "0 of 1000  (0.000%)",
+        "1m / 1h30m of the day",
+        "j.jsonl",
+    ):
+        assert said in text
+
+
+def test_progress_tells_one_squeeze_once_and_remembers_an_evicted_guest_to_ask_about() -> None:
+    progress = Progress()
+    assert one_line(progress) == "starting"
+    progress.see(REPORT)
+    progress.see(Headroom(at=1.0, source="advisor", node="n1", offer={"neap.io/reclaimed-cpu": 8000}, arithmetic={}))
+    for name in ("g1", "g2", "g3"):
+        progress.see(an_act("squeezed", "8 CPUs instead of 12", name))
+    progress.see(an_act("evicted", "stopped it", "g2"))
+    assert len(progress.acts) == 2
+    assert progress.hints() == ["try: neap why pod batch/g2"]
+    facts = dict(progress.facts())
+    assert "50.0%" in facts["guests"]
+    assert "8 cores offered to guests on 1 nodes" in facts["headroom"]
+    assert "50%  owners 20.0%  guests 50.0%" in one_line(progress)
+
+
+def test_the_picture_is_svg_with_both_layers_and_a_mark_per_minute_of_eviction() -> None:
+    samples = [Sample(60.0 * i, 0.25, 0.4, i // 10) for i in range(30)]
+    root = ET.fromstring(draw(samples, length=1800.0, title="a <day>", online_only=0.25))
+    assert len(root.findall("{*}polygon")) == 2
+    assert [line.get("stroke") for line in root.findall("{*}line")].count("#d1495b") == 2
+    assert "a <day>" in [text.text for text in root.findall("{*}text")]
+    assert ET.fromstring(draw([], length=1800.0, title="nothing", online_only=0.0)).tag.endswith("svg")
+
+
+def test_a_node_that_says_nothing_is_unknown_and_not_zero() -> None:
+    view = TopView()
+    view.see(NodeUsage(at=5.0, source="reporter", node="n2", seq=1, period=1.0))
+    used = ContainerUsage(uid="u", container="c", cgroup="x", cpu=1.5)
+    view.see(
+        NodeUsage(
+            at=9.0,
+            source="reporter",
+            node="n10",
+            seq=1,
+            period=1.0,
+            cpu=2.0,
+            cpu_stall=Stall(some10=0.5),
+            containers=(used,),
+        )
+    )
+    rows = [dict(zip(HEADINGS, row, strict=True)) for row in view.rows(10.0)]
+    assert [row["node"] for row in rows] == ["n2", "n10"]
+    assert (rows[0]["busy"], rows[0]["offer"], rows[0]["stalled"], rows[0]["age"]) == ("?", "?", "?", "5 s")
+    assert (rows[1]["busy"], rows[1]["owners"], rows[1]["stalled"]) == ("2.0", "1.5", "50%")
