@@ -26,6 +26,7 @@ from neap.common.contract.lawful import entry_flaw
 from neap.common.model.advice import Applied, Headroom, NodeAdvice
 from neap.common.model.day import DayReport
 from neap.common.model.device import DeviceState
+from neap.common.model.enforcement import NodeEnforcement
 from neap.common.model.lifecycle import Eviction, LifecycleEvent
 from neap.common.model.placement import LedgerEntry
 from neap.common.model.topology import NodeTopology
@@ -116,6 +117,14 @@ DEVICES: Final[State[DeviceState]] = State(
     hears=("scheduler", "enforcer", "console"),
     doc="GPU shares given and left, per card.",
     bucket="neap-devices",
+)
+ENFORCEMENT: Final[State[NodeEnforcement]] = State(
+    "{node}",
+    NodeEnforcement,
+    says=("enforcer",),
+    hears=("advisor", "scheduler", "console"),
+    doc="By which door advice reaches a node's kernel, what that kernel lacks, and whether advice is followed.",
+    bucket="neap-enforcement",
 )
 POLICY: Final[State[dict[str, Any]]] = State(
     "{service}.{node}",
@@ -233,7 +242,7 @@ EXPLAIN: Final[Endpoint[ExplainRequest, Explanation]] = Endpoint(
 )
 
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
-    NODE_USAGE, NODE_APPLIED, TOPOLOGY, ADVICE, HEADROOM, DEVICES, POLICY, DAY_REPORT, WORKLOAD, PRESSURE, TRAIL, PLACEMENTS, EVICTIONS,
+    NODE_USAGE, NODE_APPLIED, TOPOLOGY, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT, WORKLOAD, PRESSURE, TRAIL, PLACEMENTS, EVICTIONS,
 )  # fmt: skip
 STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM)
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN,)

@@ -17,8 +17,16 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     cpu_weight: int | None = None  # 1..10000
     cpu_max: float | None = None  # cores; inf lifts the quota
     cpu_idle: bool | None = None
+    cpu_burst: float | None = None  # cores that may be saved up over one period; 0 lifts it
+    memory_min: int | None = None  # bytes never reclaimed
+    memory_low: int | None = None  # bytes reclaimed only when nobody else has any
     memory_high: int | None = None  # bytes; -1 lifts it
     memory_max: int | None = None  # bytes; -1 lifts it
+    memory_down_to: int | None = None  # bytes to which memory.current is brought by memory.reclaim, once per advice
+    swap_max: int | None = None  # bytes; -1 lifts it, 0 keeps it out of swap
+    io_weight: int | None = None  # 1..10000
+    io_max: dict[str, dict[str, int]] | None = None  # "8:0" -> {"rbps", "wbps", "riops", "wiops"}; -1 lifts it
+    resctrl: str | None = None  # name of the resctrl group its tasks belong to; "" is the root group
     oom_score_adj: int | None = None  # -1000..1000, of the cgroup's processes
 
 
@@ -33,6 +41,13 @@ class CgroupAdvice(msgspec.Struct, frozen=True, kw_only=True):
     knobs: Knobs
     about: ObjectRef | None = None  # the pod behind "pod/<uid>"; the enforcer tells its trail only if it is named
     attempt: int = 1  # of that pod
+
+
+class ResctrlAdvice(msgspec.Struct, frozen=True, kw_only=True):
+    """One resctrl group and its schemata lines, such as {"MB": "0=50;1=100", "L3": "0=ff;1=ff"}."""
+
+    group: str
+    schemata: dict[str, str]
 
 
 class PoolAdvice(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +69,7 @@ class NodeAdvice(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
     pools: tuple[PoolAdvice, ...]
     cgroups: tuple[CgroupAdvice, ...]
+    resctrl: tuple[ResctrlAdvice, ...] = ()
     stale: str = ""  # why this is the conservative default, if it is
 
 

@@ -15,12 +15,14 @@ class ZoneKind(StrEnum):
     MACHINE = "machine"
     PACKAGE = "package"
     DIE = "die"
+    CLUSTER = "cluster"
     NUMA = "numa"
     L3 = "l3"
     CORE = "core"
     BRIDGE = "bridge"
     GPU = "gpu"
     NIC = "nic"
+    RDMA = "rdma"
     STORAGE = "storage"
 
 
@@ -56,6 +58,24 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     pci: str = ""
 
 
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One PCI function that matters for placement, and where it hangs.
+
+    `path` names what lies between the root complex and the device, outermost first: the host bridge
+    ("pci0000:00"), then every bridge by address ("0000:00:01.0"); empty where the bus tree is unknown.
+    """
+
+    kind: ZoneKind  # GPU, NIC, RDMA or STORAGE
+    address: str  # "0000:3b:00.0"
+    names: tuple[str, ...] = ()  # what the system calls it: "eth0", "mlx5_0", "nvme0n1"
+    vendor: str = ""  # four hexadecimal digits, as PCI gives them
+    model: str = ""  # four hexadecimal digits
+    numa: int = -1  # -1: the firmware does not say
+    cpus: str = ""  # CPUs near it; empty where unknown
+    path: tuple[str, ...] = ()
+    physical: str = ""  # of a virtual function: the address of its physical function
+
+
 class NodeTopology(msgspec.Struct, frozen=True, kw_only=True):
     """The machine as the reporter found it; published once and on change."""
 
@@ -65,6 +85,7 @@ class NodeTopology(msgspec.Struct, frozen=True, kw_only=True):
     machine: Zone
     numa: tuple[NumaNode, ...]
     cards: tuple[Card, ...] = ()
+    devices: tuple[Device, ...] = ()  # by address
     capacity: Resources = {}
     allocatable: Resources = {}
     system_cpus: str = ""  # reserved for daemons; never lent

@@ -33,6 +33,14 @@ class ContainerUsage(msgspec.Struct, frozen=True, kw_only=True):
     cpu_stall: Stall | None = None
     memory_stall: Stall | None = None
     cpuset: str | None = None  # cpuset.cpus.effective
+    run_delay: float | None = None  # seconds its tasks waited for a CPU, per second
+    io_stall: Stall | None = None
+    io_read: float | None = None  # bytes/s from block devices
+    io_write: float | None = None  # bytes/s to block devices
+    refaults: float | None = None  # pages/s that had been reclaimed and were needed again
+    oom_kills: int | None = None  # since the cgroup exists
+    bandwidth: float | None = None  # memory bytes/s, by resctrl
+    cpi: float | None = None  # cycles per instruction, where the kernel counts them
     gpu: float | None = None  # cards' worth of compute, summed over its cards
 
 
@@ -42,6 +50,20 @@ class NumaUsage(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     cpu: float | None = None
     memory_free: int | None = None
+    memory_total: int | None = None
+    reclaimed: float | None = None  # pages/s taken back by kswapd and by allocating tasks
+    bandwidth: float | None = None  # memory bytes/s, by resctrl
+    watermark_low: int | None = None  # bytes free at which kswapd wakes, summed over the node's zones
+
+
+class DeviceUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """One device's traffic: a network link, an RDMA port or a disk, by the system's name for it."""
+
+    name: str
+    read: float | None = None  # bytes/s received or read
+    write: float | None = None  # bytes/s sent or written
+    busy: float | None = None  # share of the period with work under way, 0..1
+    errors: float | None = None  # errors and drops per second
 
 
 class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +79,32 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
     cpu_stall: Stall | None = None
     memory_stall: Stall | None = None
     io_stall: Stall | None = None
+    irq_stall: Stall | None = None
+    run_delay: float | None = None  # seconds tasks waited for a CPU, per second, summed over CPUs
+    power: float | None = None  # watts, by RAPL, summed over packages
     numa: tuple[NumaUsage, ...] = ()
+    links: tuple[DeviceUsage, ...] = ()
+    rdma: tuple[DeviceUsage, ...] = ()
+    disks: tuple[DeviceUsage, ...] = ()
+    cards: tuple[DeviceUsage, ...] = ()  # busy: share of the period the card computed
     containers: tuple[ContainerUsage, ...] = ()
+    since: int = 0  # 0: all containers are listed; else only those that changed since the report of this seq
     unknown: tuple[str, ...] = ()  # sources that were missing or vanished, by name
+
+
+def completed(report: NodeUsage, full: NodeUsage | None) -> NodeUsage | None:
+    """A report with all its containers: itself if it lists all, else on top of the full report it refers to.
+
+    None if that full report is not the one given: then the reader waits for the next full one. A container that is
+    gone makes the reporter send a full report, so a container missing from a short one has not changed.
+    """
+    if not report.since:
+        return report
+    if full is None or full.seq != report.since or full.source != report.source:
+        return None
+    changed = {container.cgroup: container for container in report.containers}
+    merged = tuple(changed.get(container.cgroup, container) for container in full.containers)
+    return msgspec.structs.replace(report, containers=merged, since=0)
 
 
 class PressureKind(StrEnum):
