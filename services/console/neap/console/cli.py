@@ -97,12 +97,15 @@ def sim(
 
 @app.command()
 def node(
-    output: Output = "text", root: Annotated[str, typer.Option(help="A directory to read instead of /.")] = "/"
+    output: Annotated[str, typer.Option("-o", "--output", help="text, tree, svg or json")] = "text",
+    root: Annotated[
+        Path, typer.Option(help="A directory, or an archive of one (.tar.xz), to read instead of /.")
+    ] = Path("/"),
 ) -> None:
     """This machine: topology, usage and pressure. Read only."""
     from neap.console.shell.here import show_node  # noqa: PLC0415
 
-    typer.echo(_run(show_node(root, as_json=_wants_json(output))))
+    typer.echo(_run(show_node(root, output=output)))
 
 
 @app.command()

@@ -21,11 +21,13 @@ ZONE_WORDS: Final = {
     ZoneKind.MACHINE: "Machine",
     ZoneKind.PACKAGE: "Package",
     ZoneKind.DIE: "Die",
+    ZoneKind.CLUSTER: "Cluster",
     ZoneKind.NUMA: "NUMA node",
     ZoneKind.L3: "L3",
     ZoneKind.BRIDGE: "Bridge",
     ZoneKind.GPU: "GPU",
     ZoneKind.NIC: "NIC",
+    ZoneKind.RDMA: "RDMA",
     ZoneKind.STORAGE: "Storage",
 }
 SIZE_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -35,7 +37,7 @@ ID_LENGTH: Final = 12
 
 def describe_tree(topology: NodeTopology) -> str:
     """The machine's zones as a tree, then distances, cards, what is reserved, and warnings."""
-    lines = [_head(topology), *_branches(topology.machine.children, "")]
+    lines = [headline(topology), *_branches(topology.machine.children, "")]
     lines += _section("Distances", _distances(topology.numa))
     lines += _section("Cards", [_card(card) for card in topology.cards])
     lines += _section("Kept for the system", _reserve(topology))
@@ -73,7 +75,8 @@ def describe_usage(usage: NodeUsage, topology: NodeTopology | None = None) -> st
 # -- the tree --------------------------------------------------------------------------------------------------------
 
 
-def _head(topology: NodeTopology) -> str:
+def headline(topology: NodeTopology) -> str:
+    """The machine in one line: how many CPUs, cores, NUMA nodes and cards, how much memory."""
     machine, numa = topology.machine, len(topology.numa)
     memory = topology.capacity.get("memory")
     parts = [
@@ -91,16 +94,17 @@ def _branches(zones: Sequence[Zone], indent: str) -> Iterable[str]:
     shown = [zone for zone in zones if zone.kind is not ZoneKind.CORE]
     for position, zone in enumerate(shown):
         last = position + 1 == len(shown)
-        yield f"{indent}{'└─ ' if last else '├─ '}{_zone(zone)}"
+        yield f"{indent}{'└─ ' if last else '├─ '}{zone_label(zone)}"
         yield from _branches(zone.children, indent + ("   " if last else "│  "))
 
 
-def _zone(zone: Zone) -> str:
+def zone_label(zone: Zone, *, with_cpus: bool = True) -> str:
+    """What a zone is, in a few words; cores are counted."""
     words = [f"{ZONE_WORDS.get(zone.kind, zone.kind)} {zone.index}"]
     if zone.cpus:
-        words.append(f"CPUs {zone.cpus}")
+        words += [f"CPUs {zone.cpus}"] * with_cpus
     elif zone.kind is ZoneKind.NUMA:
-        words.append(f"no CPUs, near {zone.attributes.get('locality') or UNKNOWN}")
+        words.append("no CPUs" + f", near {zone.attributes.get('locality') or UNKNOWN}" * with_cpus)
     if zone.kind is ZoneKind.NUMA:
         memory = zone.capacity.get("memory")
         words.append(UNKNOWN + " memory" if memory is None else format_bytes(memory))

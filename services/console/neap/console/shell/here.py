@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,8 @@ from neap.common.bus.memory import MemoryBroker
 from neap.common.bus.port import Bus, Received
 from neap.common.contract.catalogue import CHANNELS, NODE_USAGE, STREAMS, TOPOLOGY
 from neap.common.errors import InputError, SettingsError
+from neap.common.host.memory import MemoryHost
+from neap.common.host.port import HostFs
 from neap.common.host.real import RealHost
 from neap.common.model.describe import describe_tree, describe_usage
 from neap.common.model.topology import NodeTopology
@@ -24,39 +27,63 @@ from neap.common.runtime.settings import PROCESS, ProcessSettings, Sources, proc
 from neap.common.telemetry.otel import make_tracer
 from neap.common.telemetry.span import NoTracer
 from neap.common.units import Seconds
+from neap.console.core.picture import draw_machine
 from neap.console.shell.reading import open_bus
 from neap.console.shell.submitting import cluster_clock, read_workloads, submit
+from neap.virtual.snapshot import load_snapshot
 
-PATIENCE: Seconds = 10.0
+PATIENCE: Final[Seconds] = 10.0
+REPORTS: Final = 2  # the first has no rates
+NODE_OUTPUTS: Final = ("text", "tree", "svg", "json")
 
 
-async def show_node(root: str, *, as_json: bool) -> str:
-    """Run the reporter on this machine until it has said everything once.
+async def show_node(root: Path, *, output: str) -> str:
+    """Run the reporter on a machine until it has said everything once.
+
+    root: a directory that stands for /, or an archive of one (.tar.bz2, .tar.xz).
+    output: "text" (topology and usage), "tree" (topology), "svg" (topology as a picture), or "json" (all of it).
 
     Raises:
-        InputError: nothing could be read below `root`.
+        InputError: nothing could be read below `root`, or no such output.
     """
-    if not Path(root).is_dir():
-        raise InputError(f"--root {root}: no such directory")
+    if output not in NODE_OUTPUTS:
+        raise InputError(f"-o {output}: choose one of {', '.join(NODE_OUTPUTS)}")
+    topology, usage = await _look(_host(root), root)
+    match output:
+        case "tree":
+            return describe_tree(topology)
+        case "svg":
+            return draw_machine(topology)
+        case "json":
+            return msgspec.json.format(msgspec.json.encode({"topology": topology, "usage": usage})).decode()
+    return f"{describe_tree(topology)}\n\n{describe_usage(usage, topology)}"
+
+
+def _host(root: Path) -> HostFs:
+    if root.is_dir():
+        return RealHost(str(root))
+    if not root.is_file():
+        raise InputError(f"--root {root}: no such directory or archive")
+    return MemoryHost(shared=load_snapshot(root).tree)
+
+
+async def _look(host: HostFs, root: Path) -> tuple[NodeTopology, NodeUsage]:
     broker, clock, room = MemoryBroker(), wall_clock(), find_room("reporter")
     bus, mine = broker.bus("reporter"), broker.bus("console")
     await bus.ensure(STREAMS, CHANNELS)
-    outside = Outside(bus=bus, clock=clock, host=RealHost(root), tracer=NoTracer())
+    outside = Outside(bus=bus, clock=clock, host=host, tracer=NoTracer())
     settings = {room.name: Sources().load(room.settings, room.name)}
     [(service, _)] = build_services([room], settings, lambda *_: outside, nodes=["here"])
     stop = asyncio.Event()
     running = asyncio.ensure_future(Running(service, outside, count=lambda *_: None).run(stop))
     try:
         async with asyncio.timeout(PATIENCE):
-            topology, usage = await asyncio.gather(_topology(mine), _usage(mine))
+            return await asyncio.gather(_topology(mine), _usage(mine))
     except TimeoutError:
         raise InputError(f"{root}: the reporter found no topology there within {PATIENCE:.0f} s") from None
     finally:
         stop.set()
         await running
-    if as_json:
-        return json.dumps({"topology": msgspec.to_builtins(topology), "usage": msgspec.to_builtins(usage)}, indent=2)
-    return f"{describe_tree(topology)}\n\n{describe_usage(usage, topology)}"
 
 
 async def _topology(bus: Bus) -> NodeTopology:
@@ -68,11 +95,14 @@ async def _topology(bus: Bus) -> NodeTopology:
 
 
 async def _usage(bus: Bus) -> NodeUsage:
-    """The first report with rates."""
+    """The first report with rates; where nothing moves, the second report is all there is."""
+    reports = 0
     async with bus.subscribe(NODE_USAGE.only()) as items:
         async for item in items:
-            if isinstance(item, Received) and (item.message.cpu is not None or item.message.seq > 2):
-                return item.message
+            if isinstance(item, Received):
+                reports += 1
+                if item.message.cpu is not None or reports >= REPORTS:
+                    return item.message
     raise InputError("the reporter ended")
 
 
