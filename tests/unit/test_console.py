@@ -6,11 +6,13 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from neap.common.model.advice import Headroom
+from neap.common.model.advice import Headroom, NodeAdvice, PoolAdvice
 from neap.common.model.day import DayReport
+from neap.common.model.enforcement import NodeEnforcement, Rung, Stance
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.console.core.figure import Sample, draw
+from neap.console.core.nodeview import NodeView
 from neap.console.core.progress import Progress, one_line
 from neap.console.core.summary import DayOutcome, plain_table, totals
 from neap.console.core.topview import HEADINGS, TopView
@@ -105,3 +107,54 @@ def test_a_node_that_says_nothing_is_unknown_and_not_zero() -> None:
     assert [row["node"] for row in rows] == ["n2", "n10"]
     assert (rows[0]["busy"], rows[0]["offer"], rows[0]["stalled"], rows[0]["age"]) == ("?", "?", "?", "5 s")
     assert (rows[1]["busy"], rows[1]["owners"], rows[1]["stalled"]) == ("2.0", "1.5", "50%")
+
+
+def test_a_node_tells_its_pools_its_offer_and_how_advice_reaches_it() -> None:
+    view = NodeView("n1")
+    pools = (
+        PoolAdvice(
+            name="share", cpus="1-6", requirement=5.2, reason="6 CPUs for 5.2 = 4.0 online x 1.05 + 1.0 reserve"
+        ),
+        PoolAdvice(name="reclaimed", cpus="", requirement=0.0, reason="nothing is left"),
+    )
+    view.see(NodeAdvice(at=90.0, source="advisor", node="n1", seq=7, expires=120.0, pools=pools, cgroups=()))
+    offer = {"neap.io/reclaimed-cpu": 1000}
+    sums = {"neap.io/reclaimed-cpu": "1.0 = 8.0 capacity − 7.0 online"}
+    view.see(Headroom(at=90.0, source="advisor", node="n1", offer=offer, arithmetic=sums))
+    view.see(
+        NodeEnforcement(
+            at=60.0,
+            source="enforcer",
+            node="n1",
+            rung=Rung.CGROUP,
+            stance=Stance.FOLLOWING,
+            why="advice 7",
+            probes={Rung.NRI: "no socket at /var/run/nri/nri.sock"},
+            unsupported={"resctrl": "not mounted"},
+        )  # fmt: skip
+    )
+    said = view.text(100.0).splitlines()
+    assert said == [
+        "n1  (its topology is unknown)",
+        "",
+        "pools        share        1-6     6 CPUs for 5.2 = 4.0 online x 1.05 + 1.0 reserve",
+        "             reclaimed    no CPU  nothing is left",
+        "advice       7, valid for 20s",
+        "offer        reclaimed-cpu      1.0 = 8.0 capacity − 7.0 online",
+        "enforcement  cgroup, following for 40s: advice 7",
+        "             nri: no socket at /var/run/nri/nri.sock",
+        "             resctrl unsupported: not mounted",
+        "usage        unknown: no report heard",
+    ]
+
+
+def test_lapsed_advice_is_shown_as_such() -> None:
+    view = NodeView("n1")
+    view.see(
+        NodeAdvice(at=0.0, source="advisor", node="n1", seq=7, expires=30.0, pools=(), cgroups=(), stale="no report")
+    )
+    assert "advice       7, lapsed 1m30s ago; conservative: no report" in view.text(120.0)
+
+
+def test_a_node_nobody_spoke_of_is_not_known() -> None:
+    assert not NodeView("n9").is_known

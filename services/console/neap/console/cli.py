@@ -97,15 +97,18 @@ def sim(
 
 @app.command()
 def node(
-    output: Annotated[str, typer.Option("-o", "--output", help="text, tree, svg or json")] = "text",
-    root: Annotated[
-        Path, typer.Option(help="A directory, or an archive of one (.tar.xz), to read instead of /.")
-    ] = Path("/"),
+    name: Annotated[str, typer.Argument(help="A node of the cluster; empty: this machine.")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help="text, tree, svg or json (of a machine)")] = "text",
+    root: Annotated[Path, typer.Option(help="A directory or archive (.tar.xz) that stands for this machine.")] = Path(
+        "/"
+    ),
+    nats: Nats = "",
 ) -> None:
-    """This machine: topology, usage and pressure. Read only."""
+    """A node: its pools, what it can give and why, how advice reaches it. Without a name this machine, read only."""
     from neap.console.shell.here import show_node  # noqa: PLC0415
+    from neap.console.shell.node import show_cluster_node  # noqa: PLC0415
 
-    typer.echo(_run(show_node(root, output=output)))
+    typer.echo(_run(show_cluster_node(name, nats) if name else show_node(root, output=output)))
 
 
 @app.command()
