@@ -131,7 +131,7 @@ def test_a_node_tells_its_pools_its_offer_and_how_advice_reaches_it() -> None:
             why="advice 7",
             probes={Rung.NRI: "no socket at /var/run/nri/nri.sock"},
             unsupported={"resctrl": "not mounted"},
-        )  # fmt: skip
+        )
     )
     said = view.text(100.0).splitlines()
     assert said == [
