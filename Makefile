@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MEMBERS := $(sort $(wildcard libs/*) $(wildcard services/*))
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test check bench e2e lock generate clean
+.PHONY: help setup demo test check bench lab e2e lock generate clean
 help:
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
 
@@ -36,6 +36,10 @@ bench: setup ## speed as ratios measured in one run; JSON under build/
 e2e: setup ## the compose stack in real containers; root on Debian gets a Docker engine with apt
 	@tests/e2e/install-engine
 	@$(BIN)/python -m pytest -q -m docker tests/e2e
+
+lab: setup ## scenarios on a real kernel with 4 NUMA nodes, in QEMU; root on Debian gets what is missing with apt
+	@tests/lab/install-lab
+	@$(BIN)/python -m pytest -q -m lab tests/lab
 
 generate: setup ## write the files made from the catalogue
 	@$(BIN)/python -m neap.common.contract.generate

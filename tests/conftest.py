@@ -1,8 +1,10 @@
-"""Shared by every test: where the repository is, and what a missing tool means."""
+"""Shared by every test: where the repository is, how long it is waited, and what a missing tool means."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,33 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
+SOON = (
+    60.0  # s; what has not come by then does not come: a hundred times what it takes, since machines are slow at times
+)
+HANG = 300.0  # s; a test that takes longer hangs. It is longer than any one wait, so that the wait says what is missing
+
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A bound for every test that does not name its own: no test is red because the machine is slow."""
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(HANG))
+
+
+@pytest.fixture(autouse=True)
+def _no_exporter_left_behind() -> Iterator[None]:
+    """A collector's exporter waits random times, in a thread; what draws from `random` behind Hypothesis's back makes
+    any law fail that happens to run then."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.lower().startswith("otel"):
+            thread.join(SOON)
+            assert not thread.is_alive(), f"{thread.name} outlives its test"
 
 
 def missing(what: str) -> None:

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from neap.common.runtime.clock import stopwatch, wall_seconds
-from tests.bench import bus, decide, fold, node, store
+from tests.bench import agent, bus, decide, fold, node, store
 from tests.bench.measure import Row
 
 OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 PARTS: dict[str, Callable[[], Iterator[Row] | AsyncIterator[Row]]] = {
     "bus": bus.rows, "store": store.rows, "fold": fold.rows, "decide": decide.rows, "node": node.rows,
+    "agent": agent.rows,
 }  # fmt: skip
 
 
@@ -72,11 +73,21 @@ def _table(rows: list[Row]) -> Table:
     for row in rows:
         table.add_row(
             f"{row.name} [dim]({row.note})[/dim]" if row.note else row.name,
-            f"{row.value:,.0f}", row.unit, row.rival, "" if row.rival_value is None else f"{row.rival_value:,.0f}",
-            "" if row.ratio is None else f"{row.ratio:.2f}", "" if row.at_least is None else f"≥ {row.at_least:,g}",
+            _number(row.value), row.unit, row.rival, "" if row.rival_value is None else _number(row.rival_value),
+            "" if row.ratio is None else f"{row.ratio:.2f}", _goal(row),
             {None: "", True: "[green]met[/green]", False: "[red]missed[/red]"}[row.met],
         )  # fmt: skip
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _goal(row: Row) -> str:
+    if row.at_most is not None:
+        return f"≤ {row.at_most:,g}"
+    return "" if row.at_least is None else f"≥ {row.at_least:,g}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,10 @@ AsyncWork = Callable[[], Awaitable[int]]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of the table. `at_least` is a goal for the ratio if there is one, for the value otherwise."""
+    """One line of the table. `at_least` is a goal for the ratio if there is one, for the value otherwise.
+
+    `at_most` is a goal for the value: what something may cost, whatever it is compared with.
+    """
 
     name: str
     value: float
@@ -28,11 +31,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rival_value: float | None = None
     ratio: float | None = None
     at_least: float | None = None
+    at_most: float | None = None
     note: str = ""
 
     @property
     def met(self) -> bool | None:
         """Whether the goal is reached; None where there is none."""
+        if self.at_most is not None:
+            return self.value <= self.at_most
         if self.at_least is None:
             return None
         return (self.value if self.ratio is None else self.ratio) >= self.at_least

@@ -1,4 +1,4 @@
-"""The stage of the bus contract: a broker in memory, or a real nats-server, behind the same verbs."""
+"""The stage of the bus contract: a broker in memory, a real nats-server, or a local bus in front of one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from typing import Any
 import nats
 import pytest
 
+from neap.common.bus.local import LocalFirst
 from neap.common.bus.memory import MemoryBroker
 from neap.common.bus.nats import connect
 from neap.common.bus.patience import Patience
 from neap.common.bus.port import Bus
 from neap.common.contract.catalogue import CHANNELS, SERVICES, STREAMS
 from neap.common.contract.permissions import NODE_SERVICES, Rights, User, authorization, connection_name, rights
+from neap.common.contract.subject import covers
 from neap.common.errors import PortError
 from neap.common.testing.natsd import NatsServer, find_server
+from tests.conftest import SOON
 
-PATIENCE = Patience(call=3.0, emit=8.0, ensure=8.0)
+PATIENCE = Patience(call=2 * SOON, emit=2 * SOON, ensure=2 * SOON)  # what is told within SOON is no time-out of a call
+STORED = ("$KV.>", *(pattern for stream in STREAMS for pattern in stream.subjects))
 NODE = "n1"
 
 
@@ -56,21 +60,43 @@ class NatsStage:
         self.buses: list[Bus] = []
 
     async def connect(self, name: str = "tester", *, service: str = "") -> Bus:
-        who = connection_name(service, node_of(service)) if service else name
-        user = service or "all"
-        bus = await connect(self.server.url, name=who, user=user, password="secret", patience=PATIENCE)
+        bus = await self.uplink(name, service, echo=True)
         self.buses.append(bus)
         return bus
+
+    async def uplink(self, name: str, service: str, *, echo: bool) -> Bus:
+        who = connection_name(service, node_of(service)) if service else name
+        user, address = service or "all", self.server.url
+        return await connect(address, name=who, user=user, password="secret", within=SOON, patience=PATIENCE, echo=echo)
 
     async def restart(self, away: float = 0.0) -> None:
         await self.server.restart(kill=True, away=away)
 
     async def inject(self, subject: str, payload: bytes) -> None:
-        raw = await nats.connect(self.server.url, user="all", password="secret")
-        await raw.publish(subject, payload)
-        for _ in range(2):  # nats-py's PING goes ahead of what is buffered: only the second proves anything
-            await raw.flush()
+        raw = await nats.connect(self.server.url, user="all", password="secret", connect_timeout=int(SOON))
+        if any(covers(pattern, subject) for pattern in STORED):
+            await raw.jetstream().publish(subject, payload, timeout=SOON)  # a PONG would not say that it is stored
+        else:
+            await raw.publish(subject, payload)
+            for _ in range(2):  # nats-py's PING goes ahead of what is buffered: only the second proves anything
+                await raw.flush(timeout=int(SOON))
         await raw.close()
+
+
+class LocalStage(NatsStage):
+    """Every connection is a process of its own, with a local bus in front of it."""
+
+    def __init__(self, server: NatsServer, group: asyncio.TaskGroup) -> None:
+        super().__init__(server)
+        self.group = group
+
+    async def connect(self, name: str = "tester", *, service: str = "") -> Bus:
+        bus = LocalFirst(now=asyncio.get_running_loop().time, said_here=lambda _: False)
+        self.group.create_task(bus.run(lambda: self.uplink(name, service, echo=False)))
+        async with asyncio.timeout(SOON):
+            await bus.reach()
+        self.buses.append(bus)
+        return bus
 
 
 def need_server() -> None:
@@ -112,6 +138,18 @@ async def nats_stage(store: str) -> AsyncIterator[NatsStage]:
 
 
 @pytest.fixture
+async def local_stage(store: str) -> AsyncIterator[LocalStage]:
+    """The same, each connection behind a local bus."""
+    need_server()
+    async with NatsServer(config=authorization(users()), store=store) as server, asyncio.TaskGroup() as group:
+        stage = LocalStage(server, group)
+        await (await stage.connect()).ensure(STREAMS, CHANNELS)
+        yield stage
+        for bus in stage.buses:
+            group.create_task(bus.close())
+
+
+@pytest.fixture
 async def memory_stage() -> MemoryStage:
     """A broker with everything the catalogue declares."""
     stage = MemoryStage()
@@ -119,7 +157,7 @@ async def memory_stage() -> MemoryStage:
     return stage
 
 
-@pytest.fixture(params=["memory", "nats"])
+@pytest.fixture(params=["memory", "nats", "local"])
 def stage(request: pytest.FixtureRequest) -> Any:
-    """Each promise is kept by both."""
+    """Each promise is kept by all."""
     return request.getfixturevalue(f"{request.param}_stage")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from neap.common.bus.port import Bus, CaughtUp, Deleted, Lost, LostRace, Received, Stored
+from neap.common.bus.port import Bus, CaughtUp, Deleted, Delivery, Lost, LostRace, Received, Stored
 from neap.common.contract.catalogue import (
     CHANNELS,
     EVICTIONS,
@@ -27,10 +27,11 @@ from neap.common.model.lifecycle import Eviction
 from neap.common.model.placement import Released
 from neap.common.model.usage import NodeUsage, Pressure, PressureKind
 from neap.common.telemetry.span import SpanContext, current
+from tests.conftest import SOON
 
 T = TypeVar("T")
 
-SOON = 5.0  # s; a promise that is not kept by then is broken
+ACK_WAIT = 0.5  # s; where a message is to come back, or is not to
 N1, N2 = {"node": "n1"}, {"node": "n2"}
 
 
@@ -89,6 +90,34 @@ async def nothing(items: AsyncIterator[Any], within: float = 0.15) -> bool:
     return False
 
 
+async def settle(condition: Callable[[], bool], within: float = SOON) -> None:
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+Seen = TypeVar("Seen", bound=Delivery[Any])
+
+
+async def all_answered(
+    items: AsyncIterator[Seen], answer: Callable[[Seen], Awaitable[None]] = lambda item: item.ack()
+) -> list[Seen]:
+    """Everything that comes, each answered at once, until nothing comes back.
+
+    An answer may be later than `ACK_WAIT` where the machine is slow: then the message comes once more, and is answered
+    once more. An answer that is no answer lets it come for ever.
+    """
+    seen: list[Seen] = []
+    async with asyncio.timeout(SOON):
+        while True:
+            try:
+                item = await one(items, 2 * ACK_WAIT)
+            except TimeoutError:
+                return seen
+            await answer(item)
+            seen.append(item)
+
+
 async def emit_pressure(bus: Bus, value: float) -> Stored:
     return await bus.emit(PRESSURE.at(**N1), pressure(value), id=f"p{value}")
 
@@ -135,12 +164,6 @@ async def test_a_queue_group_delivers_each_message_once(stage: Stage) -> None:
     assert sorted(heard) == list(range(60))
 
 
-async def settle(condition: Any, within: float = SOON) -> None:
-    async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many(stage: Stage) -> None:
     reader, sender = await stage.connect("reader"), await stage.connect("sender")
     async with reader.subscribe(NODE_USAGE.only(), limit=10) as items:
@@ -161,7 +184,7 @@ async def test_a_latest_message_sent_while_away_is_dropped_and_later_ones_arrive
     bus = await stage.connect()
     async with bus.subscribe(NODE_USAGE.only()) as items:
         await stage.restart()
-        await settle(lambda: bus.health.reconnects == 1 and bus.health.connected)
+        await settle(lambda: bus.health.reconnects > 0 and bus.health.connected)
         await bus.publish(NODE_USAGE.at(**N1), usage(1))
         assert isinstance(await one(items), Received)
 
@@ -226,14 +249,16 @@ async def test_a_watch_of_an_empty_bucket_is_caught_up_at_once(stage: Stage) -> 
         assert isinstance(await one(items), CaughtUp)
 
 
-async def test_a_watch_resumes_after_a_restart_without_silence(stage: Stage) -> None:
+async def test_a_watch_resumes_after_a_restart_without_silence(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It notices the reconnect, and not that its consumer is silent."""
+    monkeypatch.setattr("neap.common.bus.nats_pull.HEARTBEAT", SOON / 2)  # which it would notice after twice that
     bus, other = await stage.connect("one"), await stage.connect("other")
     await bus.put(HEADROOM.at(**N1), headroom(1.0))
     async with other.watch(HEADROOM.only()) as items:
         await take(items, 2)
         await stage.restart(away=0.1)
         await bus.put(HEADROOM.at(**N1), headroom(2.0))
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(SOON - 5):
             seen = [await anext(items), await anext(items)]
         assert [item.message.at for item in seen if isinstance(item, Received)] == [2.0]
         assert sum(isinstance(item, CaughtUp) for item in seen) == 1
@@ -291,26 +316,30 @@ async def test_events_reach_every_durable_in_order_also_those_stored_before(stag
 async def test_an_unacknowledged_message_comes_back_marked_as_redelivered(stage: Stage) -> None:
     bus = await stage.connect()
     await emit_pressure(bus, 1.0)
-    async with bus.consume(PRESSURE.only(), durable="one", ack_wait=0.2) as items:
+    async with bus.consume(PRESSURE.only(), durable="one", ack_wait=ACK_WAIT) as items:
         first = await one(items)
-        second = await one(items)
+        second, *late = await all_answered(items)
         assert (first.redelivered, second.redelivered, second.seq) == (False, True, first.seq)
-        await second.ack()
-        assert await nothing(items, 0.4)
+        assert {item.seq for item in late} <= {first.seq}
 
 
 async def test_a_postponed_message_comes_back_and_a_terminated_one_does_not(stage: Stage) -> None:
     bus = await stage.connect()
     await emit_pressure(bus, 1.0)
     await emit_pressure(bus, 2.0)
-    async with bus.consume(PRESSURE.only(), durable="one", ack_wait=1.0) as items:
-        first, second = await take(items, 2)
-        await first.later(0.1)
-        await second.term("not for us")
-        back = await one(items)
-        assert (back.seq, back.redelivered) == (first.seq, True)
-        await back.ack()
-        assert await nothing(items, 1.2)
+
+    async def answer(item: Delivery[Pressure]) -> None:
+        if item.message.value == 2.0:
+            await item.term("not for us")
+        elif item.redelivered:
+            await item.ack()
+        else:
+            await item.later(0.1)
+
+    async with bus.consume(PRESSURE.only(), durable="one", ack_wait=ACK_WAIT) as items:
+        first, second, *others = await all_answered(items, answer)
+    assert (first.message.value, second.message.value) == (1.0, 2.0)
+    assert (first.seq, True) in [(back.seq, back.redelivered) for back in others]
 
 
 async def test_a_message_is_answered_exactly_once(stage: Stage) -> None:
@@ -327,15 +356,13 @@ async def test_work_that_is_done_is_gone_and_work_that_is_not_goes_to_the_next(s
     bus = await stage.connect()
     for uid in ("a", "b"):
         await bus.emit(EVICTIONS.at(**N1), eviction(uid), id=uid)
-    async with bus.consume(EVICTIONS.only(), durable="door", ack_wait=0.3) as items:
-        done = await one(items)
-        await done.ack()
-        await one(items)  # and then the worker dies
-    async with bus.consume(EVICTIONS.only(), durable="door", ack_wait=0.3) as items:
-        left = await one(items)
-        assert (done.message.uid, left.message.uid, left.redelivered) == ("a", "b", True)
-        await left.ack()
-        assert await nothing(items, 0.4)
+    async with bus.consume(EVICTIONS.only(), durable="door", ack_wait=ACK_WAIT) as items:
+        done, _ = await take(items, 2)
+        await done.ack()  # and then the worker dies
+    async with bus.consume(EVICTIONS.only(), durable="door", ack_wait=ACK_WAIT) as items:
+        left = await all_answered(items)
+    assert done.message.uid == "a"
+    assert ("b", True) in [(item.message.uid, item.redelivered) for item in left]
 
 
 async def test_a_durable_consumer_loses_nothing_over_a_server_restart(stage: Stage) -> None:
@@ -363,12 +390,13 @@ async def test_a_poison_message_is_terminated_counted_and_not_delivered(stage: S
     await stage.inject("neap.v1.node.n1.pressure", b"{not json")
     await stage.inject("neap.v1.node.n1.pressure", b'{"at": "yesterday"}')
     await emit_pressure(bus, 1.0)
-    async with bus.consume(PRESSURE.only(), durable="one", ack_wait=0.2) as items:
-        item = await one(items)
-        assert item.message.value == 1.0
-        await item.ack()
-        assert await nothing(items, 0.5)
-    assert bus.health.poison == {PRESSURE.pattern: 2}
+    async with bus.consume(PRESSURE.only(), durable="one", ack_wait=ACK_WAIT) as items:
+        seen = await all_answered(items)
+        counted = bus.health.poison[PRESSURE.pattern]
+        assert {item.message.value for item in seen} == {1.0}
+        assert counted >= 2
+        assert await nothing(items, 2 * ACK_WAIT)
+    assert bus.health.poison == {PRESSURE.pattern: counted}
 
 
 async def test_poison_ends_no_reader_of_any_word_and_is_logged_once_a_minute(
@@ -384,6 +412,7 @@ async def test_poison_ends_no_reader_of_any_word_and_is_logged_once_a_minute(
             first = await one(items)
             assert isinstance(first, Received)
             assert first.message.node == "n2"
+        await settle(lambda: bus.health.poison == {PLACEMENTS.pattern: 1, HEADROOM.title(): 1})
     async with bus.subscribe(NODE_USAGE.only()) as reports:
         for _ in range(5):
             await stage.inject("neap.v1.node.n1.usage", b"[]")
@@ -514,9 +543,9 @@ async def test_a_request_is_answered_by_one_of_the_responders(stage: Stage) -> N
 
 async def test_a_request_without_a_responder_fails_at_once(stage: Stage) -> None:
     bus = await stage.connect()
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(SOON):
         with pytest.raises(NoResponder, match=r"neap\.v1\.scheduler\.explain"):
-            await bus.request(EXPLAIN, ASK, timeout=5.0)
+            await bus.request(EXPLAIN, ASK, timeout=2 * SOON)
 
 
 async def test_a_responder_that_is_silent_is_unavailable_after_the_timeout(stage: Stage) -> None:
@@ -564,7 +593,7 @@ async def test_an_error_in_an_answer_is_told_to_the_asker(stage: Stage, error: E
 async def test_a_denied_word_is_a_clear_error_and_not_a_time_out(stage: Stage) -> None:
     reporter = await stage.connect(service="reporter")
     await reporter.publish(NODE_USAGE.at(**N1), usage(1))
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(SOON):
         with pytest.raises(Denied, match=r"neap\.v1\.node\.n2\.usage"):
             await reporter.publish(NODE_USAGE.at(**N2), usage(1, "n2"))
         with pytest.raises(Denied, match=r"\$KV\.neap-headroom\.n1"):
@@ -574,7 +603,7 @@ async def test_a_denied_word_is_a_clear_error_and_not_a_time_out(stage: Stage) -
         with pytest.raises(Denied, match=r"neap\.v1\.ledger\.n1"):
             await reporter.append(PLACEMENTS.at(**N1), released("a"), seen=0, id="a")
         with pytest.raises(Denied, match="explain"):
-            await reporter.request(EXPLAIN, ASK)
+            await reporter.request(EXPLAIN, ASK, timeout=2 * SOON)
         with pytest.raises(Denied, match="usage"):
             async with reporter.subscribe(NODE_USAGE.only()):
                 pass
@@ -615,7 +644,7 @@ async def test_trace_context_travels_with_every_word(stage: Stage) -> None:
 async def test_calls_wait_out_a_short_outage(stage: Stage) -> None:
     bus = await stage.connect()
     restarting = asyncio.ensure_future(stage.restart(away=0.3))
-    await settle(lambda: not bus.health.connected)
+    await settle(lambda: not bus.health.connected or bus.health.reconnects > 0)
     async with asyncio.timeout(SOON):
         await asyncio.gather(
             emit_pressure(bus, 1.0), grow(bus, 0), bus.put(HEADROOM.at(**N1), headroom(1.0)), bus.get(HEADROOM.at(**N2))

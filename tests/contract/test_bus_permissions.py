@@ -21,10 +21,10 @@ from neap.common.contract.subject import covers
 from neap.common.errors import Denied, InputError, NoResponder, WireError
 from neap.common.model.usage import NodeUsage
 from neap.common.testing.natsd import NatsServer
+from tests.conftest import ROOT, SOON
+from tests.contract.conftest import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE, THERE = "n1", "n2"
-SOON = 5.0
 USAGE = NodeUsage(at=0.0, source="test", node=HERE, seq=1, period=1.0)
 
 
@@ -77,7 +77,7 @@ async def hear(bus: Bus, channel: Channel[Any], named: dict[str, str]) -> None:
 async def allowed(verb: Any, bus: Bus, channel: Channel[Any], named: dict[str, str]) -> bool:
     """Whether the server let it pass."""
     try:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(SOON):
             await verb(bus, channel, named)
     except Denied:
         return False
@@ -113,7 +113,7 @@ async def test_only_those_who_may_ask_reach_an_endpoint(nats_stage: Any) -> None
         bus = await nats_stage.connect(service=service)
         for endpoint in ENDPOINTS:
             with pytest.raises(NoResponder if service in endpoint.asks else Denied):
-                await bus.request(endpoint, {})
+                await bus.request(endpoint, {}, timeout=SOON)
 
 
 async def test_nobody_reads_the_replies_of_another(nats_stage: Any) -> None:
@@ -123,7 +123,8 @@ async def test_nobody_reads_the_replies_of_another(nats_stage: Any) -> None:
         if not complaint.done():
             complaint.set_result(str(error))
 
-    spy = await nats.connect(nats_stage.server.url, user="advisor", password="secret", error_cb=complain)
+    who = {"user": "advisor", "password": "secret", "connect_timeout": int(SOON)}
+    spy = await nats.connect(nats_stage.server.url, **who, error_cb=complain)
     await spy.subscribe("_INBOX_neap-scheduler.>")
     async with asyncio.timeout(SOON):
         assert "permissions violation for subscription" in await complaint
@@ -132,8 +133,8 @@ async def test_nobody_reads_the_replies_of_another(nats_stage: Any) -> None:
 
 async def test_a_node_service_waits_for_streams_it_may_not_make(nats_stage: Any) -> None:
     admin = await nats_stage.connect()
-    raw = await nats.connect(nats_stage.server.url, user="all", password="secret")
-    await raw.jetstream().delete_stream("NEAP_TRAIL")
+    raw = await nats.connect(nats_stage.server.url, user="all", password="secret", connect_timeout=int(SOON))
+    await raw.jetstream(timeout=SOON).delete_stream("NEAP_TRAIL")
     reporter = await nats_stage.connect(service="reporter")
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(reporter.ensure(STREAMS, CHANNELS))
@@ -149,7 +150,8 @@ async def test_a_service_with_an_nkey_connects_with_its_rights(tmp_path: Path, s
     public = nkeys.from_seed(bytearray(seed)).public_key.decode()
     config = authorization([parse_user(f"reporter@n1={public}")])
     async with NatsServer(config=config, store=store) as server:
-        bus = await connect(server.url, name="neap-reporter@n1", nkey_seed=str(tmp_path / "seed"))
+        seed_file = str(tmp_path / "seed")
+        bus = await connect(server.url, name="neap-reporter@n1", nkey_seed=seed_file, within=SOON, patience=PATIENCE)
         with pytest.raises(Denied, match=r"neap\.v1\.node\.n2\.usage"):
             await bus.publish(NODE_USAGE.at(node=THERE), USAGE)
         await bus.publish(NODE_USAGE.at(node=HERE), USAGE)

@@ -21,8 +21,9 @@ from neap.common.contract.catalogue import (
 )
 from neap.common.contract.channel import Endpoint
 from neap.common.errors import InputError
+from tests.conftest import SOON
 from tests.contract.conftest import NatsStage
-from tests.contract.test_bus import N1, SOON, Stage, emit_pressure, headroom, nothing, one, released, usage
+from tests.contract.test_bus import N1, Stage, emit_pressure, headroom, nothing, one, released, usage
 
 WRONG: Endpoint[Any, Any] = replace(EXPLAIN, request=dict)  # as somebody asks who knows another contract
 DEEP = b'{"deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"

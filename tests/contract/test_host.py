@@ -187,6 +187,12 @@ def test_a_link_names_its_target_as_a_host_path(stage: Stage) -> None:
     assert stage.host.link("/nowhere") is None
 
 
+def test_the_targets_of_many_links_are_one_call_in_order(stage: Stage) -> None:
+    paths = ["/sys/absolute", "/nowhere", "/sys/cpu/online", "/sys/bus/card", "/sys/bus/card"]
+    assert stage.host.link_all(paths) == ["/sys/devices", None, None, "/sys/devices/card", "/sys/devices/card"]
+    assert stage.host.link_all([]) == []
+
+
 def test_no_path_leaves_the_root(stage: Stage) -> None:
     for path in ("/../secret", "/sys/../../../secret", "/sys/outside", "/../../../../etc/hostname"):
         assert not stage.host.exists(path)
@@ -435,3 +441,30 @@ def test_callers_of_one_remote_host_take_turns(tmp_path: Path) -> None:
         texts = list(pool.map(lambda i: host.read_all([f"/f{i}"] * (1 + i % 7)), range(200)))
         host.close()
     assert texts == [[str(i)] * (1 + i % 7) for i in range(200)]
+
+
+def test_a_folder_is_made_once_and_taken_away(stage: Stage) -> None:
+    stage.host.make_folder("/sys/cpu/cpu2")
+    stage.host.make_folder("/sys/cpu/cpu2")
+    assert stage.host.list("/sys/cpu") == ["cpu0", "cpu1", "cpu2", "online"]
+    assert stage.host.list("/sys/cpu/cpu2") == []
+    stage.host.remove_folder("/sys/cpu/cpu2")
+    assert not stage.host.exists("/sys/cpu/cpu2")
+
+
+def test_a_folder_that_is_gone_or_has_others_below_is_not_taken_away(stage: Stage) -> None:
+    with pytest.raises(Vanished):
+        stage.host.remove_folder("/sys/cpu/cpu9")
+    with pytest.raises(Refused):
+        stage.host.remove_folder("/sys/cpu")
+    with pytest.raises(Vanished):
+        stage.host.make_folder("/nowhere/at/all")
+    with pytest.raises(Refused):
+        stage.host.make_folder("/sys/cpu/online")
+    assert stage.host.list("/sys/cpu") == ["cpu0", "cpu1", "online"]
+
+
+def test_no_folder_is_made_outside_the_root(stage: Stage, tmp_path: Path) -> None:
+    stage.host.make_folder("/../../made")
+    assert stage.host.exists("/made")
+    assert not (tmp_path / "made").exists()

@@ -13,13 +13,15 @@ from neap.common.contract.catalogue import HEADROOM
 from neap.common.errors import PortError
 from neap.common.model.advice import Headroom
 from neap.common.testing.natsd import NatsServer, find_server
+from tests.conftest import SOON
+from tests.contract.conftest import PATIENCE
 
 
 async def test_a_server_keeps_port_and_store_over_a_crash(nats_stage: Any, tmp_path: Path) -> None:
     value = Headroom(at=1.0, source="test", node="n1", offer={}, arithmetic={})
     async with NatsServer(store=tmp_path / "store") as server:
         port, pid = server.port, server.pid
-        bus = await connect(server.url, name="tester")
+        bus = await connect(server.url, name="tester", within=SOON, patience=PATIENCE)
         await bus.ensure((), (HEADROOM,))
         await bus.put(HEADROOM.at(node="n1"), value)
         await server.restart(kill=True)

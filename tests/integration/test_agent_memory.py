@@ -16,9 +16,10 @@ from neap.common.bus.port import Bus, Received, Stored
 from neap.common.contract.catalogue import CHANNELS, NODE_APPLIED, NODE_USAGE, PLACEMENTS, STREAMS
 from neap.common.model.advice import Applied, WriteStatus
 from neap.common.model.placement import Placed
-from neap.common.model.usage import NodeUsage
+from neap.common.model.usage import NodeUsage, completed
 from neap.common.testing.natsd import NatsServer
 from tests.bench.samples import a_placement, a_workload
+from tests.conftest import SOON
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINERS, REPORTS = 100, 20
@@ -26,7 +27,6 @@ BUDGET_MIB = 100
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_an_agent_with_a_hundred_containers_stays_below_its_budget(tmp_path: Path) -> None:
     socket = tmp_path / "hosts.sock"
     async with NatsServer() as server, _host(socket):
@@ -37,7 +37,7 @@ async def test_an_agent_with_a_hundred_containers_stays_below_its_budget(tmp_pat
             bus.subscribe(NODE_USAGE.only()) as usages,
             bus.subscribe(NODE_APPLIED.only()) as applied,
             _agent(server.url, socket) as agent,
-            asyncio.timeout(90),
+            asyncio.timeout(4 * SOON),
         ):
             reports, writes = await asyncio.gather(_reports(usages), _writes(applied))
             resident = _resident_mib(agent.pid)
@@ -45,10 +45,6 @@ async def test_an_agent_with_a_hundred_containers_stays_below_its_budget(tmp_pat
     sys.stdout.write(
         f"{resident:.1f} MiB after {len(reports)} reports of {CONTAINERS} containers, {writes} knob writes\n"
     )
-    assert all(len(report.containers) == CONTAINERS for report in reports[-REPORTS // 2 :]), (
-        "an idle agent proves nothing"
-    )
-    assert all(container.cpu is not None for container in reports[-1].containers)
     assert resident <= BUDGET_MIB
 
 
@@ -64,14 +60,20 @@ async def _place(bus: Bus) -> None:
 
 
 async def _reports(items: AsyncIterator[object]) -> list[NodeUsage]:
-    """Enough reports that show everybody."""
+    """Enough reports that show everybody at work, the last ones without a gap: an idle agent proves nothing."""
     found: list[NodeUsage] = []
+    full: NodeUsage | None = None
     async for item in items:
-        if isinstance(item, Received):
-            found.append(item.message)
-            if sum(len(report.containers) == CONTAINERS for report in found) >= REPORTS:
+        if isinstance(item, Received) and (report := completed(item.message, full)) is not None:
+            full = full if item.message.since else report
+            found.append(report)
+            if len(found) >= REPORTS and all(map(_shows_everybody, found[-REPORTS // 2 :])):
                 break
     return found
+
+
+def _shows_everybody(report: NodeUsage) -> bool:
+    return sum(container.cpu is not None for container in report.containers) == CONTAINERS
 
 
 async def _writes(items: AsyncIterator[object]) -> int:
@@ -102,7 +104,7 @@ async def _host(socket: Path) -> AsyncIterator[None]:
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SOON):
             assert await child.stdout.readline() == b"ready\n"
         yield
     finally:
@@ -124,4 +126,4 @@ async def _agent(url: str, socket: Path) -> AsyncIterator[asyncio.subprocess.Pro
         yield child
     finally:
         child.terminate()
-        await asyncio.wait_for(child.wait(), 20)
+        await asyncio.wait_for(child.wait(), SOON)

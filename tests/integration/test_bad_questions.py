@@ -18,6 +18,7 @@ from neap.common.bus.port import CaughtUp
 from neap.common.contract.catalogue import CHANNELS, STREAMS, WORKLOAD
 from neap.common.testing.natsd import NatsServer
 from neap.console import cli
+from tests.conftest import SOON
 
 GOOD = """
 apiVersion: v1
@@ -125,7 +126,7 @@ def test_of_a_manifest_with_a_bad_pod_nothing_is_submitted(ask: Ask, tmp_path: P
     async def stored() -> object:
         bus = await connect(server.url, name="test")
         await bus.ensure(STREAMS, CHANNELS)
-        async with bus.follow(WORKLOAD.only()) as events, asyncio.timeout(10):
+        async with bus.follow(WORKLOAD.only()) as events, asyncio.timeout(SOON):
             first = await anext(events)
         await bus.close()
         return first

@@ -7,7 +7,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from neap.common.bus.nats import connect
 from neap.common.contract.catalogue import POLICY
 from neap.common.testing.natsd import NatsServer
 from neap.common.testing.otlp import OtlpReceiver
+from tests.conftest import SOON
 
 PROBE = """
 import asyncio, msgspec
@@ -89,7 +90,7 @@ class Child:
                 self.lines.append(json.loads(line))
 
     async def said(self, event: str) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON):
             while not (found := [line for line in self.lines if line["event"] == event]):
                 assert self.process.returncode is None, self.text
                 await asyncio.sleep(0.01)
@@ -102,12 +103,12 @@ class Child:
 
     async def answers(self, path: str, status: int) -> str:
         """Its words, once it answers with this status."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON):
             while (answer := await self.ask(path))[0] != status:  # noqa: ASYNC110  it is another process
                 await asyncio.sleep(0.02)
         return answer[1]
 
-    async def ends(self, within: float = 8.0) -> int:
+    async def ends(self, within: float = SOON) -> int:
         """The exit status, once everything it wrote has been read."""
         async with asyncio.timeout(within):
             await self.reading
@@ -164,14 +165,16 @@ async def server() -> AsyncIterator[NatsServer]:
         yield server
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where nobody listens yet: bound, so that nobody else takes it, and shared with whoever asks for exactly it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
-async def test_a_service_waits_for_nats_and_says_so(start: Start) -> None:
-    port = free_port()
+async def test_a_service_waits_for_nats_and_says_so(start: Start, port: int) -> None:
     child = await start(f"nats://someone:secret@127.0.0.1:{port}")
     told = await child.said("bus.unreachable")
     assert told["why"].startswith(f"NATS not reachable at nats://127.0.0.1:{port}: ")
@@ -184,10 +187,10 @@ async def test_a_service_waits_for_nats_and_says_so(start: Start) -> None:
     assert "secret" not in child.text
 
 
-async def test_sigterm_lets_the_machine_say_its_last_words(start: Start, server: NatsServer) -> None:
-    child = await start(server.url)
+async def test_sigterm_lets_the_machine_say_its_last_words(start: Start, server: NatsServer, port: int) -> None:
+    child = await start(server.url, "--set", f"process.health_port={port}")
     await child.answers("/readyz", 200)
-    port = (await child.said("process.started"))["health_port"]
+    assert (await child.said("process.started"))["health_port"] == port
     child.process.send_signal(signal.SIGTERM)
     assert await child.ends() == 0
     bus = await connect(server.url, name="neap-test")
@@ -198,10 +201,11 @@ async def test_sigterm_lets_the_machine_say_its_last_words(start: Start, server:
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", port))
+        again.listen()
 
 
-async def test_ctrl_c_ends_a_service_that_never_reached_nats(start: Start) -> None:
-    child = await start(f"nats://127.0.0.1:{free_port()}")
+async def test_ctrl_c_ends_a_service_that_never_reached_nats(start: Start, port: int) -> None:
+    child = await start(f"nats://127.0.0.1:{port}")
     await child.said("process.started")
     child.process.send_signal(signal.SIGINT)
     assert await child.ends() == 0
@@ -254,7 +258,7 @@ async def test_what_happened_is_counted_traced_and_journalled(start: Start, serv
     journal = tmp_path / "journal.jsonl"
     with OtlpReceiver() as receiver:
         child = await start(server.url, NEAP_PROCESS__JOURNAL=str(journal), **receiver.environment)
-        await asyncio.to_thread(receiver.wait_for, lambda spans: len(spans) >= 3)
+        await asyncio.to_thread(receiver.wait_for, lambda spans: len(spans) >= 3, within=SOON)
         _, text = await child.ask("/metrics")
         child.process.terminate()
         assert await child.ends() == 0

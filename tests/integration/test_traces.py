@@ -29,12 +29,13 @@ from neap.console.shell.stack import Stack
 from neap.virtual.pace import day_settings
 from neap.virtual.settings import NOMINAL_START
 from neap.virtual.simulation import Simulation
+from tests.conftest import SOON
 
 SPEED = 240.0  # a virtual minute in a quarter of a second
 SKEW = 0.02 * SPEED  # clocks of processes are set from the wall one after the other, and may differ by milliseconds
-WITHIN = 40.0
 ROOMS = ("virtual", "reporter", "scheduler", "advisor", "enforcer")
 LIFE = ("submitted", "placed", "advised", "applied")
+SERVICES = {"console", "scheduler", "virtual", "advisor", "enforcer"}
 
 
 def manifest(folder: Path, *names: str) -> Path:
@@ -56,7 +57,7 @@ async def submit(file: Path, url: str) -> None:
     """As a user does."""
     command = [sys.executable, "-m", "neap.console", "submit", str(file), "--nats", url]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    said, _ = await asyncio.wait_for(process.communicate(), WITHIN)
+    said, _ = await asyncio.wait_for(process.communicate(), SOON)
     assert process.returncode == 0, said
 
 
@@ -64,7 +65,7 @@ async def told(bus: Bus, what: str, names: Collection[str]) -> list[TrailEntry]:
     """The trail up to the moment when `what` was told of each of these pods."""
     lines: list[TrailEntry] = []
     missing = set(names)
-    async with asyncio.timeout(WITHIN), bus.follow(TRAIL.only()) as items:
+    async with asyncio.timeout(SOON), bus.follow(TRAIL.only()) as items:
         async for item in items:
             if isinstance(item, Received):
                 lines.append(item.message)
@@ -75,18 +76,19 @@ async def told(bus: Bus, what: str, names: Collection[str]) -> list[TrailEntry]:
     raise AssertionError("the trail ended")
 
 
-async def exported(receiver: OtlpReceiver, what: str, names: Collection[str]) -> None:
-    """Until the spans that say `what` of these pods have arrived."""
+async def exported(receiver: OtlpReceiver, names: Collection[str]) -> None:
+    """Until nothing is missing in the traces of these pods, of all that their processes send when it suits them."""
 
     def here(spans: Sequence[Span]) -> bool:
-        return {span.attributes.get("k8s.pod.name") for span in spans if span.name == what} >= set(names)
+        traces, known = by_pod(spans), {span.context: span for span in spans}
+        return not any(lacks(traces.get(name, []), known, SERVICES) for name in names)
 
-    await asyncio.to_thread(receiver.wait_for, here, within=WITHIN)
+    await asyncio.to_thread(receiver.wait_for, here, within=SOON)
 
 
 async def day_begins(bus: Bus) -> None:
     """Until the virtual cluster has said what time it is there."""
-    async with asyncio.timeout(WITHIN), bus.watch(DAY_REPORT.only()) as reports:
+    async with asyncio.timeout(SOON), bus.watch(DAY_REPORT.only()) as reports:
         async for item in reports:
             if isinstance(item, Received):
                 return
@@ -151,16 +153,17 @@ def check_traces(receiver: OtlpReceiver, lines: Sequence[TrailEntry]) -> dict[st
     return traces
 
 
-def check_whole(spans: Sequence[Span], known: dict[SpanContext, Span], services: set[str]) -> None:
-    """Nothing is missing, and links lead from the advice that was made true to the submission."""
-    assert {span.service for span in spans} >= services
-    assert {span.name for span in spans} >= {*LIFE, "started"}
-    root = named(spans, "submitted")
+def lacks(spans: Sequence[Span], known: dict[SpanContext, Span], services: set[str]) -> list[str]:
+    """What is missing in a pod's trace; when nothing is, links lead from advice that was made true to the submission."""
+    missing = [*(services - {span.service for span in spans}), *({*LIFE, "started"} - {span.name for span in spans})]
+    if missing:
+        return missing
+    root, applied = named(spans, "submitted"), named(spans, "applied")
     for span in spans:
-        if span is not root:
-            assert any(link in known and known[link].service == span.service for link in span.links), span
-    origin = {root.context, *root.links}
-    assert walk(named(spans, "applied"), known) & origin, f"no way back from {named(spans, 'applied')}"
+        own = [link for link in span.links if link in known and known[link].service == span.service]
+        missing += [] if own or span is root else [f"the operation of {span}"]
+    way_back = walk(applied, known) & {root.context, *root.links}
+    return missing if way_back else [*missing, f"a way back from {applied}"]
 
 
 async def test_every_pod_is_one_trace_over_five_processes_two_of_them_killed(
@@ -174,12 +177,14 @@ async def test_every_pod_is_one_trace_over_five_processes_two_of_them_killed(
             await bus.ensure(STREAMS, CHANNELS)
             await day_begins(bus)
             await submit(manifest(tmp_path, "early-1", "early-2"), stack.url)
-            before = {line.about.name for line in await told(bus, "applied", ["early-1", "early-2"])}
-            await exported(receiver, "applied", {"early-1", "early-2"})  # what a process holds back dies with it
+            await told(bus, "applied", ["early-1", "early-2"])
+            await first_lines(bus, "applied", 6)  # the day's own pods are there too
+            await exported(receiver, ["early-1", "early-2"])  # what a process holds back dies with it
             for room in ("advisor", "enforcer"):
                 stack.children[room].process.kill()
             await submit(manifest(tmp_path, "late-1", "late-2", "late-3"), stack.url)
             lines = await told(bus, "applied", ["late-1", "late-2", "late-3"])
+            await exported(receiver, ["late-1", "late-2", "late-3"])
             await bus.close()
         assert {room: child.restarts for room, child in stack.children.items() if child.restarts} == {
             "advisor": 1,
@@ -188,8 +193,7 @@ async def test_every_pod_is_one_trace_over_five_processes_two_of_them_killed(
         traces = check_traces(receiver, lines)
         known = {span.context: span for span in receiver.spans}
     for name in ("early-1", "early-2", "late-1", "late-2", "late-3"):
-        check_whole(traces[name], known, {"console", "scheduler", "virtual", "advisor", "enforcer"})
-    assert len(before) > 5, "the day's own pods are there too"
+        assert lacks(traces[name], known, SERVICES) == []
     assert sum("applied" in {span.name for span in spans} for spans in traces.values()) > 5
 
 
@@ -213,13 +217,13 @@ async def test_in_one_process_every_pod_is_one_whole_trace_although_rooms_crash(
     applied = {line.about.name for line in lines if line.what == "applied"}
     assert applied >= placed
     for name in applied:
-        check_whole(traces[name], known, {"scheduler", "virtual", "advisor", "enforcer"})
+        assert lacks(traces[name], known, SERVICES - {"console"}) == []
 
 
 async def first_lines(bus: Bus, what: str, count: int) -> list[TrailEntry]:
     """The trail up to the `count`-th line that says `what`."""
     lines: list[TrailEntry] = []
-    async with asyncio.timeout(WITHIN), bus.follow(TRAIL.only()) as items:
+    async with asyncio.timeout(SOON), bus.follow(TRAIL.only()) as items:
         async for item in items:
             if isinstance(item, Received):
                 lines.append(item.message)
@@ -254,7 +258,7 @@ async def test_without_a_collector_no_service_imports_the_sdk(tmp_path: Path, mo
         )
         assert process.stdout is not None
         assert process.stderr is not None
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(SOON):
             while b"process.ready" not in (line := await process.stderr.readline()):
                 assert line, "it ended before it was ready"
             process.terminate()

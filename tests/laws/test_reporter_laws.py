@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,8 +14,8 @@ from neap.common.contract.catalogue import NODE_USAGE, TOPOLOGY
 from neap.common.cpuset import parse_cpuset
 from neap.common.host.memory import MemoryHost
 from neap.common.model.topology import NodeTopology, Zone
-from neap.common.model.usage import ContainerUsage, NodeUsage
-from neap.reporter.core.collector import CPU_OF, FREE_OF, Scope
+from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage
+from neap.reporter.core.collector import CPU_OF, NUMA, POD, Scope, Surroundings
 from neap.reporter.core.topology.build import Reserve, build
 from neap.reporter.core.topology.snapshot import OF_A_CPU, OF_A_NODE
 from neap.reporter.reader import NodeReader
@@ -109,16 +111,60 @@ texts = st.one_of(
     st.builds("cpu0 {} 0 0 {} 0 0 0 0 0 0\ncpu1 5 0 0 {} 0 0 0 0 0 0\nintr 1\n".format, counters, counters, counters),
     st.builds("MemTotal: 5 kB\nMemFree: {} kB\n".format, counters),
     st.builds("Node 0 MemFree: {} kB\n".format, counters),
-    st.builds("anon 1\nfile {}\ninactive_file {}\n".format, counters, counters),
+    st.builds("anon 1\nfile {}\ninactive_file {}\nworkingset_refault {}\n".format, counters, counters, counters),
+    st.builds("pgsteal_kswapd {}\npgsteal_direct {}\noom_kill {}\n".format, counters, counters, counters),
+    st.builds("version 15\ntimestamp 1\ncpu0 0 0 0 0 0 0 1 {} 1\ncpu1 0 0 0 0 0 0 1 {} 1\n".format, counters, counters),
+    st.builds("8:0 rbytes={} wbytes={} rios=1\n253:0 rbytes={} wbytes=0\n".format, counters, counters, counters),
+    st.builds(" 8 0 sda 1 0 {} 1 1 0 {} 1 0 {} 1\n".format, counters, counters, counters),
+    st.builds("head |\n eth0:{} 1 0 {} 0 0 0 0 {} 1 0 0 0 0 0 0\n".format, counters, counters, counters),
+    st.builds("Node 0, zone DMA\n pages free {}\n min 1\n low {}\n high 9\n managed 256\n".format, counters, counters),
+    st.just("Node 0 MemTotal: 1024 kB\nNode 0 MemFree: 5 kB\n"),
+    st.sampled_from(["package-0\n", "psys\n", "100 Gb/sec (4X EDR)\n", "-1\n", "Unavailable\n", "nan Gb/sec x\n"]),
+    counters.map("{}\n".format),
     lists,
 )
+AROUND = Surroundings(
+    numa=(0, 1),
+    caches=((0, 0), (1, 1)),
+    names={
+        "/sys/block": ("sda",),
+        "/sys/block/sda": ("device",),
+        "/sys/dev/block": ("253:0",),
+        "/sys/dev/block/253:0/slaves": ("sda",),
+        "/sys/class/net": ("eth0",),
+        "/sys/class/net/eth0": ("device",),
+        "/sys/class/infiniband": ("mlx5_0",),
+        "/sys/class/infiniband/mlx5_0/ports": ("1",),
+        "/sys/class/powercap": ("intel-rapl:0",),
+        "/sys/class/drm": ("card0",),
+        "/sys/class/drm/card0/device": ("gpu_busy_percent",),
+        "/sys/fs/resctrl": ("mon_data", "mon_groups"),
+        "/sys/fs/resctrl/mon_data": ("mon_L3_00", "mon_L3_01"),
+        "/sys/fs/resctrl/mon_groups": ("poda",),
+        "/sys/fs/resctrl/mon_groups/poda/mon_data": ("mon_L3_00",),
+    },
+)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number in a field, however deep."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, msgspec.Struct):
+        yield from (number for name in value.__struct_fields__ for number in numbers(getattr(value, name)))
+    elif isinstance(value, dict | tuple):
+        yield from (
+            number for each in (value.values() if isinstance(value, dict) else value) for number in numbers(each)
+        )
+
+
 plugins = st.sampled_from(sorted(COLLECTORS))
 
 
 def read(name: str, drawn: list[str | None]) -> list[Any]:
     """As the report does it: broken is None."""
     values: list[Any] = []
-    for (_, parse), text in zip(COLLECTORS[name].wants((0, 1)), drawn, strict=False):
+    for (_, parse), text in zip(COLLECTORS[name].wants(AROUND), drawn, strict=False):
         try:
             values.append(None if text is None else parse(text))
         except (ValueError, IndexError):
@@ -126,25 +172,46 @@ def read(name: str, drawn: list[str | None]) -> list[Any]:
     return values
 
 
-@given(plugins, st.lists(texts, min_size=3, max_size=3), st.lists(texts, min_size=3, max_size=3), st.floats(0.001, 1e6))
+several = st.lists(texts, min_size=6, max_size=6)
+
+
+@given(plugins, several, several, st.floats(0.001, 1e6))
 def test_a_collector_yields_known_fields_that_are_unknown_or_not_negative(
     name: str, before: list[str | None], now: list[str | None], seconds: float
 ) -> None:
     collector = COLLECTORS[name]
     fields = collector.rate(read(name, before), read(name, now), seconds)
     kind = NodeUsage if collector.scope is Scope.NODE else ContainerUsage
-    assert fields.keys() <= {*kind.__struct_fields__, CPU_OF, FREE_OF}
+    beside = {f"{NUMA}{name}" for name in NumaUsage.__struct_fields__} | {
+        f"{POD}{name}" for name in ContainerUsage.__struct_fields__
+    }
+    assert fields.keys() <= {*kind.__struct_fields__, CPU_OF, *beside}
     assert fields == collector.rate(read(name, before), read(name, now), seconds)
-    for value in fields.values():
-        numbers = value.values() if isinstance(value, dict) else [value]
-        assert all(number >= 0 for number in numbers if isinstance(number, int | float))
+    assert all(number >= 0 and math.isfinite(number) for number in numbers(dict(fields)))
+
+
+@given(plugins, several, st.floats(0.001, 1e6), st.floats(0.001, 1e6))
+def test_the_same_values_again_give_the_same_fields_whatever_the_time(
+    name: str, drawn: list[str | None], short: float, long: float
+) -> None:
+    rate, values = COLLECTORS[name].rate, read(name, drawn)
+    assert rate(values, values, short) == rate(values, values, long)
+
+
+@given(plugins, several, several, st.floats(0.001, 1e6))
+def test_what_was_known_and_is_missing_now_is_unknown(
+    name: str, before: list[str | None], now: list[str | None], seconds: float
+) -> None:
+    """A file that went away takes its numbers with it: no field is known that its absence from the start leaves unknown."""
+    earlier, later = read(name, before), [None] * len(read(name, now))
+    gone = COLLECTORS[name].rate(earlier, later, seconds)
+    assert list(numbers(dict(gone))) == []
 
 
 @given(plugins)
 def test_what_is_missing_is_unknown_and_never_zero(name: str) -> None:
-    nothing = [None] * len(COLLECTORS[name].wants((0, 1)))
-    fields = COLLECTORS[name].rate(nothing, nothing, 1.0)
-    assert all(value is None or value == {} for value in fields.values())
+    nothing = [None] * len(COLLECTORS[name].wants(AROUND))
+    assert list(numbers(dict(COLLECTORS[name].rate(nothing, nothing, 1.0)))) == []
 
 
 files = st.dictionaries(
@@ -154,8 +221,11 @@ files = st.dictionaries(
             *(
                 f"/sys/fs/cgroup/kubepods/{place}/{name}"
                 for place in ("poda/one", "poda/two", "burstable/podb/three")
-                for name in ("cpu.stat", "memory.current", "memory.stat", "cpu.pressure", "cpuset.cpus.effective")
+                for name in ("cpu.stat", "memory.current", "memory.stat", "cpu.pressure", "io.stat")
             ),
+            *("/proc/schedstat", "/proc/zoneinfo", "/proc/vmstat", "/proc/diskstats", "/proc/net/dev"),
+            *("/sys/class/powercap/intel-rapl:0/name", "/sys/class/powercap/intel-rapl:0/energy_uj"),
+            *("/sys/class/net/eth0/device", "/sys/class/infiniband/mlx5_0/ports/1/counters/port_rcv_data"),
         ]
     ),
     texts.filter(lambda text: text is not None),
@@ -173,7 +243,7 @@ def test_every_report_can_be_sent_and_speaks_only_of_containers_that_are_there(
     earlier = 0
     for tree, passed in days:
         now += passed
-        for path in ("/proc/stat", "/proc/meminfo", "/proc/pressure", "/sys/fs/cgroup"):
+        for path in ("/proc", "/sys/class", "/sys/fs/cgroup"):
             if host.exists(path):
                 host.remove(path)
         for path, text in tree.items():
@@ -184,5 +254,7 @@ def test_every_report_can_be_sent_and_speaks_only_of_containers_that_are_there(
         earlier = usage.seq
         assert all(any(path.startswith(f"/sys/fs/cgroup/{one.cgroup}/") for path in tree) for one in usage.containers)
         assert all(one.cpu is None or one.cpu >= 0 for one in usage.containers)
+        assert all(number >= 0 and math.isfinite(number) for number in numbers(usage))
+        assert {one.name for one in usage.rdma if one.read is not None} <= {"mlx5_0/1"}
         assert usage.cpu is None or 0 <= usage.cpu <= 2
         assert msgspec.json.encode(reader.topology())

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from neap.common.host.port import Refused
 from neap.common.model.qos import KubeQos
 from neap.common.units import GIB, MIB
+from neap.virtual.cgroup import Cgroup, CgroupTree
 from neap.virtual.flow import Flow
 from neap.virtual.kernel import VirtualHost
 from neap.virtual.pod import Curve, Demand, Idle, Memory, ServiceModel, VirtualContainer, VirtualPod, Work
+from neap.virtual.protection import protected
 from neap.virtual.queueing import LONGEST, p99_latency
 from neap.virtual.sharing import Layout, Share
 from neap.virtual.snapshot import NumaShare, Snapshot
@@ -341,6 +343,53 @@ def check(host: VirtualHost) -> None:
     rows = {line.split()[0]: int(line.split()[1]) for line in host.read("/proc/meminfo").splitlines()}
     assert rows["MemFree:"] <= rows["MemAvailable:"] <= rows["MemTotal:"]
     assert int(host.read(f"{PODS}/memory.current")) == sum(container.memory for container in seen.containers)
+
+
+LOWS = st.none() | st.integers(0, 3 * GIB)  # None: memory.low is "max"
+
+
+@given(LOWS, st.lists(st.tuples(LOWS, st.lists(st.tuples(LOWS, st.integers(0, GIB)), max_size=3)), max_size=3))
+def test_nobody_is_protected_beyond_what_it_holds_or_what_the_cgroups_above_carry(
+    low: int | None, classes: list[tuple[int | None, list[tuple[int | None, int]]]]
+) -> None:
+    tree = CgroupTree(MACHINE, 0.0)
+    top = tree.add(tree.root, "kubepods")
+    top.limits["low"] = low
+    for index, (carried, leaves) in enumerate(classes):
+        group = tree.add(top, f"class{index}")
+        group.limits["low"] = carried
+        for number, (wanted, held) in enumerate(leaves):
+            leaf = tree.add(group, f"pod{number}")
+            leaf.limits["low"], leaf.anon = wanted, held
+    kept = protected(tree.root, "low")
+    held_in_all = sum(top.memory())
+    assert all(0 <= part <= sum(leaf.memory()) for leaf, part in kept.items())
+    assert sum(kept.values()) <= (held_in_all if low is None else min(low, held_in_all))
+    if low is None:
+        for group in top.below.values():
+            asked = [leaf.limits["low"] for leaf in group.below.values()]
+            if group.limits["low"] is None and all(limit is None for limit in asked):
+                assert all(kept[leaf] == leaf.anon for leaf in group.below.values())
+
+
+def test_a_pod_is_protected_only_as_far_as_its_class_and_the_root_carry_it() -> None:
+    tree = CgroupTree(MACHINE, 0.0)
+    top = tree.add(tree.root, "kubepods")
+    owners, guests = tree.add(top, "burstable"), tree.add(top, "besteffort")
+    a, b, g = tree.add(owners, "a"), tree.add(owners, "b"), tree.add(guests, "g")
+    a.anon = b.anon = g.anon = GIB
+
+    def kept(group: Cgroup, low: int) -> tuple[int, int, int]:
+        group.limits["low"] = low
+        parts = protected(tree.root, "low")
+        return parts[a], parts[b], parts[g]
+
+    assert kept(a, GIB) == (0, 0, 0)
+    assert kept(owners, GIB) == (0, 0, 0), "the root of all pods carries nothing yet"
+    assert kept(top, GIB) == (GIB, 0, 0)
+    assert kept(b, GIB) == (GIB // 2, GIB // 2, 0), "two ask for what one can have"
+    assert kept(top, 2 * GIB) == (3 * GIB // 4, 3 * GIB // 4, GIB // 2), "what nobody claims is for all, by use"
+    assert kept(owners, 2 * GIB) == (GIB, GIB, 0)
 
 
 COUNTERS = re.compile(r"^(?:\w*_usec|nr_\w+|oom_kill|max|high|pgsteal) (\d+)$|total=(\d+)", re.MULTILINE)

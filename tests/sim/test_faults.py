@@ -117,7 +117,6 @@ TROUBLE: st.SearchStrategy[Trouble] = st.one_of(
 )
 
 
-@pytest.mark.timeout(120)
 @settings(max_examples=14, phases=(Phase.explicit, Phase.generate, Phase.shrink))
 @given(troubles=st.lists(TROUBLE, min_size=2, max_size=6), seed=st.integers(0, 3))
 def test_whatever_goes_wrong_nothing_is_lost_doubled_or_left_behind(troubles: list[Trouble], seed: int) -> None:

@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from neap.common.testing.simloop import simulate
 from neap.common.units import MINUTE
 from neap.virtual.faults import Crash, Noise, Outage, Trouble, plan
 from neap.virtual.simulation import Simulation
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 from tests.sim.small import live, small_settings
 
 TROUBLES: tuple[Trouble, ...] = (
@@ -39,14 +38,13 @@ def fresh(number: int, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.timeout(120)
 def test_the_same_seed_and_faults_give_the_same_journal_to_the_last_byte_and_another_seed_does_not() -> None:
     write = "import sys; from tests.sim.test_same_seed import journal; sys.stdout.buffer.write(journal(1))"
     other = fresh(1, "-c", write)
     once = journal(1)
     assert once.count(b"\n") > 100
     assert once != journal(2)
-    said, wrong = other.communicate(timeout=90)
+    said, wrong = other.communicate(timeout=HANG)
     assert other.returncode == 0, wrong.decode()
     assert said == once
 
@@ -65,7 +63,6 @@ def test_the_journal_holds_every_stored_message_in_the_order_of_its_stream() -> 
         assert seqs == list(range(1, world.broker.logs[stream].last + 1)), stream
 
 
-@pytest.mark.timeout(120)
 def test_the_command_writes_the_same_journal_again(tmp_path: Path) -> None:
     """`neap sim --seed 5 --journal FILE`, in two interpreters that hash differently."""
 
@@ -74,7 +71,7 @@ def test_the_command_writes_the_same_journal_again(tmp_path: Path) -> None:
         return ["-m", "neap.console", "sim", "--nodes", "2", "--length", "0.3", "--seed", "5", "--journal", file]
 
     for process in [fresh(number, *command(number)) for number in (1, 2)]:
-        _, wrong = process.communicate(timeout=90)
+        _, wrong = process.communicate(timeout=HANG)
         assert process.returncode == 0, wrong.decode()
     first, second = ((tmp_path / f"{number}.jsonl").read_bytes() for number in (1, 2))
     assert first.count(b"\n") > 50

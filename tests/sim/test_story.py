@@ -12,6 +12,7 @@ import pytest
 from neap.common.model.lifecycle import Ended, EndReason
 from neap.common.model.trail import TrailEntry
 from neap.console.core import story
+from tests.conftest import HANG
 from tests.sim.small import Lived, live
 
 
@@ -37,7 +38,7 @@ def guest(lived: Lived) -> list[TrailEntry]:
 def ask(journal: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The real command; in an empty folder, so that it finds no other day."""
     command = [sys.executable, "-m", "neap.console", "why", "pod", *arguments, "--journal", str(journal)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=25, cwd=journal.parent, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG, cwd=journal.parent, check=False)
 
 
 def test_an_evicted_guest_has_a_story_of_many_acts_by_at_least_four_services(guest: list[TrailEntry]) -> None:

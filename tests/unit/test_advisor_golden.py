@@ -67,14 +67,38 @@ def test_memory_headroom_of_katalyst_a9() -> None:
     ],
 )
 def test_estimates_of_katalyst_a2_and_ours(pod: PodView, cores: float) -> None:
-    need, _ = provision.advise(PoolView(name="share", pods=(pod,)), PLAIN, 0.0)
+    need, _ = provision.advise(PoolView(name="share", pods=(pod,)), PLAIN, provision.START)
     assert need.cores == pytest.approx(cores)
 
 
 def test_the_requirement_is_printed_as_it_is_computed() -> None:
     pod = PodView(uid="a", request=4, now=8, smooth=8, peak=8, settled=True)
-    need, _ = provision.advise(PoolView(name="share", pods=(pod,)), provision.Settings(), 0.0)
-    assert need.reason == "14.5 = 10.0 online x 1.35 + 1.0 reserve"
+    need, _ = provision.advise(PoolView(name="share", pods=(pod,)), provision.Settings(), provision.START)
+    assert need.reason == "14.0 = 10.0 online x 1.35 + 0.5 reserve"
+
+
+def test_a_full_pool_is_given_what_was_asked_for_because_nobody_knows_what_it_wants() -> None:
+    pod = PodView(uid="a", request=12, now=3.7, smooth=3, peak=3.7, settled=True)
+    free, full = (PoolView(name="share", pods=(pod,), held=held) for held in (5, 4))
+    settings = provision.Settings()
+    assert provision.advise(free, settings, provision.START)[0].cores == pytest.approx(3.7 * 1.1 * 1.35 + 0.5)
+    need, _ = provision.advise(full, settings, provision.START)
+    assert need.cores == 12.5
+    assert "3.7 of 4 CPUs in use, so requests count" in need.reason
+
+
+def test_a_stall_that_is_over_does_not_count_twice_and_a_small_pool_gets_a_cpu_for_one() -> None:
+    def stalls(*shares: float) -> float:
+        memory, cores = provision.START, 0.0
+        for share in shares:
+            pod = PodView(uid="a", request=1, now=0.1, smooth=0.1, peak=0.1, stall=share, settled=True)
+            need, memory = provision.advise(PoolView(name="share", pods=(pod,)), provision.Settings(), memory)
+            cores = need.cores
+        return cores
+
+    assert stalls(0.0) < 1 < stalls(0.3) < 2
+    assert stalls(0.3, 0.27, 0.25) == stalls(0.3)
+    assert stalls(0.3, 0.3, 0.3) > stalls(0.3) > stalls(0.3, 0.0)
 
 
 def test_pool_sizes_of_katalyst_a4() -> None:

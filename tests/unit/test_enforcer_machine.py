@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from neap.common.contract.catalogue import ADVICE
-from neap.common.errors import PortError
+from neap.common.errors import PortError, Unavailable
 from neap.common.host.memory import MemoryHost
 from neap.common.host.port import Refused
+from neap.common.host.watch import MemoryWatch
 from neap.common.model.advice import Applied, CgroupAdvice, Knobs, KnobWrite, NodeAdvice, WriteStatus
+from neap.common.model.enforcement import NodeEnforcement
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.runtime.machine import (
     Arrived,
@@ -24,17 +26,19 @@ from neap.common.runtime.machine import (
     Failed,
     Gone,
     Publish,
+    Put,
     Stopping,
     Synced,
     Tick,
 )
 from neap.common.runtime.plugins import load
-from neap.enforcer.core.instruction import Apply, Observe, Originals
+from neap.enforcer.core.instruction import Apply, Observe, Originals, Probe, WatchFolders
 from neap.enforcer.core.knob import Knob, Site, by_file
 from neap.enforcer.core.machine import EnforcerMachine
 from neap.enforcer.settings import Settings
 from neap.enforcer.shell.hands import Hands
 from neap.enforcer.shell.journal import FileJournal, MemoryJournal, RestoreJournal
+from neap.enforcer.shell.probe import Feeler
 
 KNOBS = by_file(load("neap.enforcer.plugins", Knob))
 MOUNT = "/sys/fs/cgroup"
@@ -117,21 +121,27 @@ class World:
     def __init__(self, host: MemoryHost | None = None, journal: RestoreJournal | None = None, **settings: Any) -> None:
         self.host = host or a_host()
         self.journal: RestoreJournal = journal or MemoryJournal()
-        self.settings = Settings(node="n1", reconcile_every=1, **settings)
+        self.settings = Settings(node="n1", **settings)
         self.said: list[Applied] = []
         self.trail: list[TrailEntry] = []
+        self.enforcement: list[NodeEnforcement] = []
+        self.watch = MemoryWatch()
         self.counted: dict[str, float] = {}
         self.applies: list[Apply] = []
+        self._inbox: list[Event] = []
         self.start()
 
     def start(self) -> None:
         """A fresh process on the same host: what kill -9 leaves."""
         self.machine = EnforcerMachine(self.settings, KNOBS, self.journal.load())
-        self.hands = Hands(self.host, self.journal, KNOBS, self.settings.cgroup_roots)
+        self.hands = Hands(self.host, self.journal, KNOBS, self.settings.cgroup_roots, self.watch)
+        self.feeler = Feeler(self.host, KNOBS, self.settings.cgroup_roots)
 
     def live(self, *events: Event) -> World:
         for event in events:
             self._one(event)
+            while self._inbox:
+                self._one(self._inbox.pop(0))
         return self
 
     def hear(self, told: NodeAdvice, at: float | None = None) -> World:
@@ -149,6 +159,13 @@ class World:
                 case Apply():
                     self.applies.append(instruction)
                     self._answer(event.at, instruction, self.hands.apply(instruction))
+                case Probe():
+                    self._answer(event.at, instruction, self.feeler.probe(instruction))
+                case WatchFolders():
+                    self._answer(event.at, instruction, self.hands.watch(instruction))
+                case Put(value=NodeEnforcement() as enforcement):
+                    msgspec.json.encode(enforcement)
+                    self.enforcement.append(enforcement)
                 case Publish(message=Applied() as applied):
                     msgspec.json.encode(applied)
                     self.said.append(applied)
@@ -162,9 +179,9 @@ class World:
         try:
             effect.send(None)
         except StopIteration as done:
-            self._one(Done(at, instruction, done.value))
+            self._inbox.append(Done(at, instruction, done.value))
         except PortError as error:
-            self._one(Failed(at, instruction, str(error), may_retry=False))
+            self._inbox.append(Failed(at, instruction, str(error), may_retry=False))
 
     def text(self, path: str) -> str:
         return self.host.read(f"{MOUNT}/kubepods/{path}").strip()
@@ -278,6 +295,30 @@ def test_stopping_gives_the_node_back_and_says_so() -> None:
     assert not world.tick(3.0).machine.handle(Arrived(3.0, advice(2, for_pod("g-1", cpu_weight=2))))
 
 
+class Deaf(MemoryHost):
+    """A host whose directories cannot be listed any more."""
+
+    deaf = False
+
+    def list_all(self, paths: Sequence[str]) -> list[list[str] | None]:
+        if self.deaf:
+            raise Unavailable("list: nobody answers")
+        return super().list_all(paths)
+
+
+def test_what_cannot_be_looked_at_is_given_back_all_the_same() -> None:
+    host = Deaf()
+    host._own = a_host()._own
+    as_kernel(host)
+    world = World(host).hear(advice(1, for_class("besteffort", cpus="0-3"), for_pod("g-1", cpus="0-1", cpu_weight=2)))
+    host.deaf = True
+    world.live(Stopping(2.0))
+    assert [world.text(f"{GUEST}/{name}") for name in ("cpuset.cpus", "cpu.weight")] == ["", "79"]
+    assert world.text("besteffort/cpuset.cpus") == ""
+    assert world.said[-1].restored
+    assert world.journal.load() == {}
+
+
 def test_lapsed_advice_gives_the_node_back_after_the_grace() -> None:
     world = World(grace=5.0).hear(advice(1, for_pod("g-1", cpu_weight=2), expires=10.0))
     world.tick(14.0)
@@ -329,7 +370,7 @@ def test_a_journal_entry_that_is_no_knob_of_ours_is_never_written() -> None:
     foreign = {Site("/etc", "passwd"): "x", Site(f"{MOUNT}/kubepods/../../etc", "cpu.max"): "x"}
     machine = EnforcerMachine(Settings(node="n1"), KNOBS, foreign)
     counts = machine.handle(Synced(1.0, ADVICE))
-    assert counts == [Count("neap_enforcer_journal_refused_total", 2)]
+    assert counts[0] == Count("neap_enforcer_journal_refused_total", 2)
     assert machine.handle(Stopping(2.0))[0].message.restored  # type: ignore[attr-defined]
 
 
@@ -426,9 +467,19 @@ def test_a_refused_knob_is_told_with_the_reason_and_retried_with_growing_patienc
 def test_a_cgroup_that_vanishes_is_forgotten_without_noise() -> None:
     world = World().hear(advice(1, for_pod("g-1", cpu_weight=2)))
     world.host.remove(f"{MOUNT}/kubepods/{GUEST}")
+    said = len(world.said)
     world.tick(2.0)
-    assert world.last == ()
+    assert len(world.said) == said
     assert world.journal.load() == {}
+
+
+def test_a_pod_that_ends_while_it_is_read_is_not_taken_for_a_kernel_that_lacks_everything() -> None:
+    host = a_host()
+    for name in POD_FILES:
+        host.remove(f"{MOUNT}/kubepods/{GUEST}/{name}")
+    world = World(host).hear(advice(1, for_pod("g-1", cpu_weight=2, cpus="0-3")))
+    assert [write for said in world.said for write in said.writes] == []
+    assert "cpu.weight" not in world.enforcement[-1].unsupported
 
 
 def test_a_host_that_cannot_be_listed_is_not_taken_for_an_empty_one() -> None:

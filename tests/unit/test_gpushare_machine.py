@@ -16,6 +16,7 @@ from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
 from neap.gpushare.core.machine import GpushareMachine
 from neap.gpushare.settings import Settings
+from tests.conftest import SOON
 
 MEMORY = 142336
 
@@ -205,4 +206,4 @@ def test_a_checkpoint_is_the_same_state() -> None:
 
 def test_gpushare_does_not_import_numpy() -> None:
     code = "import sys, neap.gpushare.wiring; sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=SOON).returncode == 0

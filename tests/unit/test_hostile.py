@@ -35,6 +35,7 @@ from neap.virtual.parts import Day
 from neap.virtual.pod import VirtualContainer, VirtualPod
 from neap.virtual.wiring import Hardware
 from neap.virtual.world import VirtualWorld
+from tests.conftest import SOON
 from tests.contract.test_bus import eviction
 from tests.unit.scheduler_world import a_card, a_node, a_usage, an_owner, policies
 from tests.unit.test_enforcer_machine import World as Enforcing
@@ -194,16 +195,16 @@ async def test_what_no_subject_can_carry_is_told_to_the_machine_counted_and_not_
     running = Running(service, outside, count=lambda metric, _, labels: counted.append((metric, labels)))
     task = asyncio.ensure_future(running.run(stop))
     await bus.emit(EVICTIONS.at(node="n1"), eviction("u"), id="one")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         told = await machine.failed.get()
     assert "not usable in a subject: 'No Such'" in told.error
     assert not told.may_retry
     assert ("neap_effects_failed_total", {"effect": "Decide"}) in counted
-    async with asyncio.timeout(0.5):  # less than until it would come back
+    async with asyncio.timeout(SOON):  # what is tried again stays
         while broker.logs["NEAP_EVICTIONS"].entries:  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0)
     stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, SOON)
 
 
 async def test_a_placement_on_no_virtual_node_is_refused_with_its_name() -> None:

@@ -17,6 +17,7 @@ from neap.common.units import HOUR
 from neap.virtual.settings import Settings
 from neap.virtual.wiring import wire_world
 from neap.virtual.world import VirtualWorld, make_world
+from tests.conftest import SOON
 
 SMALL_DAY = """
 length = "2h"
@@ -150,7 +151,7 @@ async def test_the_hosts_are_served_on_the_socket_while_the_service_lives(tmp_pa
     path = tmp_path / "hosts.sock"
     naive = a_small_day(tmp_path, socket=str(path))
     await naive.settle()
-    client = RemoteHost(str(path), "n1")
+    client = RemoteHost(str(path), "n1", timeout=SOON)
     online = await asyncio.to_thread(client.read, "/sys/devices/system/cpu/online")
     client.close()
     assert online == naive.world.hosts["n1"].read("/sys/devices/system/cpu/online")

@@ -14,6 +14,7 @@ import structlog
 
 from neap.common.telemetry import log
 from neap.common.telemetry.span import SpanContext, current
+from tests.conftest import SOON
 
 
 @pytest.fixture(autouse=True)
@@ -116,4 +117,4 @@ def test_people_get_plain_lines() -> None:
 
 def test_logging_does_not_import_rich_and_leaves_it_importable() -> None:
     code = "import sys, neap.common.telemetry.log; assert 'rich' not in sys.modules; import rich.console"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=SOON)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from neap.common.model.describe import describe_tree, describe_usage
-from neap.common.model.topology import Card, NodeTopology, NumaNode, Zone, ZoneKind
+from neap.common.model.topology import Card, Device, NodeTopology, NumaNode, Zone, ZoneKind
 from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage, Stall
 from neap.common.units import GIB
 
@@ -100,3 +102,38 @@ Not known
 
 def test_usage_can_be_shown_before_the_topology_is_known() -> None:
     assert "unknown" in describe_usage(NodeUsage(at=1.0, source="reporter", node="n1", seq=1, period=1.0))
+
+
+def test_devices_say_how_near_they_are() -> None:
+    switch = ("pci0000:3a", "0000:3a:00.0", "0000:3b:00.0")
+    devices = (
+        Device(kind=ZoneKind.NIC, address="0000:60:00.0", numa=0, path=("pci0000:5d",)),
+        Device(kind=ZoneKind.GPU, address="0000:3d:00.0", numa=0, path=(*switch, "0000:3c:00.0")),
+        Device(kind=ZoneKind.RDMA, address="0000:3e:00.0", numa=0, path=(*switch, "0000:3c:01.0")),
+        Device(kind=ZoneKind.STORAGE, address="0000:01:00.0", numa=0, path=("pci0000:00",)),
+    )
+    shown = describe_tree(msgspec.structs.replace(TOPOLOGY, devices=devices))
+    assert (
+        """
+Paths
+                      0     1     2
+   0 GPU 3d:00.0      X   PIX  NODE
+   1 RDMA 3e:00.0   PIX     X  NODE
+   2 NIC 60:00.0   NODE  NODE     X
+"""
+        in shown
+    )
+
+
+def test_a_bridge_and_a_device_say_their_place_and_their_names() -> None:
+    nic = Zone(
+        kind=ZoneKind.NIC,
+        index=0,
+        attributes={"pci": "0000:60:00.0", "vendor": "8086", "names": "eth0", "virtual": "8"},
+    )
+    bridge = Zone(kind=ZoneKind.BRIDGE, index=0, attributes={"pci": "pci0000:5d", "buses": "5d-60"}, children=(nic,))
+    machine = Zone(kind=ZoneKind.MACHINE, index=0, cpus="0-3", children=(bridge,))
+    assert describe_tree(msgspec.structs.replace(TOPOLOGY, machine=machine)).splitlines()[1:3] == [
+        "└─ Bridge 0  pci0000:5d  buses 5d-60",
+        "   └─ NIC 0  eth0  8086 0000:60:00.0  8 virtual functions",
+    ]

@@ -21,10 +21,10 @@ from neap.common.runtime.machine import Arrived, Decide, Done, Emit, Event, Inst
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside, Route, Service, consume, watch
 from neap.common.telemetry.span import Span, SpanContext, current, decision_context, object_context
+from tests.conftest import SOON
 
 ABOUT = ObjectRef(namespace="shop", name="cart-1", uid="u1")
 HOME = object_context(ABOUT)
-WITHIN = 5.0
 
 
 class Recorder:
@@ -54,7 +54,7 @@ class Machine:
         return self.react(event)
 
     async def saw(self, kind: type[Event]) -> Any:
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(SOON):
             while not isinstance(event := await self.handled.get(), kind):
                 pass
         return event
@@ -100,7 +100,7 @@ async def running(
         yield
     finally:
         stop.set()
-        await asyncio.wait_for(task, WITHIN)
+        await asyncio.wait_for(task, SOON)
 
 
 async def say(broker: MemoryBroker, message: Pressure, context: SpanContext) -> None:

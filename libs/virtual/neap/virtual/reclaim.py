@@ -2,9 +2,9 @@
 
 Each leaf wants anonymous memory and page cache. Page cache is what is left over: below memory.high and memory.max
 of every cgroup above, and within the machine; where it does not fit, leaves give it up in proportion to what they
-have (on the machine's behalf only what memory.low and then memory.min do not protect). Anonymous memory grows by a
-tenth of what it wants while above memory.high; above memory.max, or when the machine is full, the OOM killer takes
-the leaf with the largest anonymous memory + oom_score_adj / 1000 of the machine.
+have (on the machine's behalf only what memory.low and then memory.min do not protect: protection.py). Anonymous memory
+hardly grows while its cgroup or one above is beyond memory.high; above memory.max, or when the machine is full, the
+OOM killer takes the leaf with the largest anonymous memory + oom_score_adj / 1000 of the machine.
 
     some = (wanted − held) / wanted, full = some / 2       memory pressure of a leaf [share of time]
 
@@ -14,13 +14,14 @@ Source: Linux mm/memcontrol.c, mm/oom_kill.c (badness), cgroup-v2.rst "Memory" (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from neap.common.units import Bytes
+from neap.common.units import MIB, Bytes
 from neap.virtual.cgroup import PAGE, Cgroup
+from neap.virtual.protection import protected
 
-SLOWED: Final = 10  # above memory.high one part in this many of the wanted growth happens
+CREEP: Final[Bytes] = MIB  # growth above memory.high in one step: tasks sleep up to 2 s for each batch of pages
 
 
 def settle(root: Cgroup, room: Bytes, machine: Bytes) -> list[Cgroup]:
@@ -32,7 +33,8 @@ def settle(root: Cgroup, room: Bytes, machine: Bytes) -> list[Cgroup]:
         machine: bytes of the machine, for badness.
     """
     killed: list[Cgroup] = []
-    _fit(root, machine, killed)
+    had = {leaf: leaf.anon for leaf in root.leaves()}
+    _fit(root, machine, had, killed)
     leaves = [leaf for leaf in root.leaves() if leaf.pids]
     while sum([leaf.anon for leaf in leaves]) > room:
         _kill(_worst(leaves, machine), killed)
@@ -40,7 +42,8 @@ def settle(root: Cgroup, room: Bytes, machine: Bytes) -> list[Cgroup]:
     over = sum([leaf.anon + leaf.file for leaf in leaves]) - room
     for protection in (("low", "min"), ("min",), ()):
         if over > 0:
-            over -= _cut(leaves, over, [_guarded(leaf, protection) for leaf in leaves])
+            kept = [protected(root, name) for name in protection]
+            over -= _cut(leaves, over, [max([part[leaf] for part in kept], default=0) for leaf in leaves])
     return killed
 
 
@@ -51,16 +54,18 @@ def stall(leaf: Cgroup) -> float:
     return lacking / wanted if lacking >= PAGE else 0.0
 
 
-def _fit(cgroup: Cgroup, machine: Bytes, killed: list[Cgroup]) -> None:
+def _fit(cgroup: Cgroup, machine: Bytes, had: Mapping[Cgroup, Bytes], killed: list[Cgroup]) -> None:
     """Bring a cgroup and all below under their own limits, children first."""
     high, most = cgroup.limits["high"], cgroup.limits["max"]
     if not cgroup.below:
-        _grow(cgroup, high)
+        cgroup.anon, cgroup.file = cgroup.wants_anon, cgroup.wants_file
     for child in cgroup.below.values():
-        _fit(child, machine, killed)
+        _fit(child, machine, had, killed)
     if high is None and most is None:
         return
     leaves = [leaf for leaf in cgroup.leaves() if leaf.pids]
+    if high is not None:
+        _slow(leaves, high, had)
     while most is not None and leaves and sum([leaf.anon for leaf in leaves]) > most:
         cgroup.count("max")
         cgroup.count("oom")
@@ -73,13 +78,16 @@ def _fit(cgroup: Cgroup, machine: Bytes, killed: list[Cgroup]) -> None:
             _cut(leaves, held - limit, [0] * len(leaves))
 
 
-def _grow(leaf: Cgroup, high: Bytes | None) -> None:
-    """Let a leaf have what it wants, slowed above memory.high."""
-    anon = leaf.wants_anon
-    if high is not None and anon > max(high, leaf.anon):
-        start = max(high, leaf.anon)
-        anon = (start + (anon - start) // SLOWED) // PAGE * PAGE
-    leaf.anon, leaf.file = anon, leaf.wants_file
+def _slow(leaves: Sequence[Cgroup], high: Bytes, had: Mapping[Cgroup, Bytes]) -> None:
+    """Of the growth above memory.high only a little happens; each leaf gets that part of its own."""
+    growths = {leaf: max(0, leaf.anon - had[leaf]) for leaf in leaves}
+    grown = sum(growths.values())
+    over = min(grown, sum([leaf.anon for leaf in leaves]) - high)
+    kept = grown - over + min(over, CREEP)
+    if over <= CREEP:
+        return
+    for leaf, growth in growths.items():
+        leaf.anon += growth * kept // grown // PAGE * PAGE - growth
 
 
 def _cut(leaves: Sequence[Cgroup], over: Bytes, guarded: Sequence[Bytes]) -> Bytes:
@@ -93,10 +101,6 @@ def _cut(leaves: Sequence[Cgroup], over: Bytes, guarded: Sequence[Bytes]) -> Byt
         leaf.reclaimed += piece
         taken += piece
     return taken
-
-
-def _guarded(leaf: Cgroup, limits: Sequence[str]) -> Bytes:
-    return max((leaf.limits[name] or 0 for name in limits), default=0)
 
 
 def _worst(leaves: Sequence[Cgroup], machine: Bytes) -> Cgroup:

@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     provision: str = "provision_canonical"  # plugin that says how many CPUs the owners of a pool need
     headroom: str = "headroom_canonical"  # plugin that says what is left to lend
+    memory: tuple[str, ...] = ("memory_guard", "memory_protection", "memory_reaper")  # plugins that advise memory
     tune: dict[str, float] = {}  # settings of plugins, such as "provision_canonical.margin" = 0.5
 
     peak_reports: Rounds = 10  # the recent peak of a pod is remembered over so many reports, and over

@@ -117,7 +117,11 @@ def agent(
     config: Annotated[Path | None, typer.Option(help="TOML file.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE")] = None,
 ) -> None:
-    """Host any set of services in one process, on one event loop."""
+    """Host any set of services in one process, on one event loop.
+
+    Rooms of a node have a local bus of their own in front of NATS, and go on for a while when that is away
+    (process.alone.*).
+    """
     from neap.common.runtime.main import main as run_services  # noqa: PLC0415
 
     arguments = [part for pair in set_ or () for part in ("--set", pair)]

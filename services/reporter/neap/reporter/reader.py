@@ -4,7 +4,7 @@
     reader.sample()                        # the first sample has no rates
     usage = reader.sample()                # one period later
 
-It turns the same machine the service runs, so what it shows is what would be published.
+It turns the same machine the service runs, so what it shows is what would be published, with all containers always.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class NodeReader:
         self, host: HostFs, *, clock: Callable[[], Seconds], node: str, settings: Settings | None = None
     ) -> None:
         self._host, self._clock = host, clock
-        self._machine = ReporterMachine(msgspec.structs.replace(settings or Settings(), node=node), COLLECTORS)
+        told = msgspec.structs.replace(settings or Settings(), node=node, full_every=1, skip_at_most=0)
+        self._machine = ReporterMachine(told, COLLECTORS)
         self._topology: NodeTopology | None = None
         self._usage: NodeUsage | None = None
         self.pressures: list[Pressure] = []  # thresholds crossed in the last sample

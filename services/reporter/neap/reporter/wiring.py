@@ -20,10 +20,11 @@ def wire(settings: Settings, outside: Outside) -> Service:
     """One node's reporter.
 
     Raises:
-        SettingsError: a collector that is to be off does not exist.
+        SettingsError: a collector that is to be off, or to be asked at other times, does not exist.
     """
-    if unknown := sorted(set(settings.off) - set(COLLECTORS)):
-        raise SettingsError(f"reporter.off names no collector: {unknown} (known: {', '.join(COLLECTORS)})")
+    for key, names in (("off", settings.off), ("every", settings.every)):
+        if unknown := sorted(set(names) - set(COLLECTORS)):
+            raise SettingsError(f"reporter.{key} names no collector: {unknown} (known: {', '.join(COLLECTORS)})")
     return Service(
         SOURCE,
         settings.node,

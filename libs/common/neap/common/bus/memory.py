@@ -62,9 +62,11 @@ class MemoryBroker:
         self._away: dict[MemoryBus, None] | None = None  # connections that come back with the server
         self._flying: set[asyncio.TimerHandle] = set()
 
-    def bus(self, name: str, *, rights: Rights | None = None, patience: Patience = PATIENT) -> MemoryBus:
-        """A new connection; without `rights` it may do everything."""
-        bus = MemoryBus(self, name, rights, patience)
+    def bus(
+        self, name: str, *, rights: Rights | None = None, patience: Patience = PATIENT, echo: bool = True
+    ) -> MemoryBus:
+        """A new connection; without `rights` it may do everything, without `echo` it does not hear what it publishes."""
+        bus = MemoryBus(self, name, rights, patience, echo=echo)
         self.buses.append(bus)
         if self._away is not None:
             bus.go()
@@ -156,7 +158,7 @@ class MemoryBroker:
     def _deliver(self, sent: Sent) -> None:
         groups: dict[str, list[Hearing[Any]]] = {}
         for reader in self.latest.hearing(sent.subject):
-            if not reader.bus.health.connected:
+            if not reader.bus.health.connected or reader.bus is sent.unheard_by:
                 continue
             if reader.queue:
                 groups.setdefault(reader.queue, []).append(reader)

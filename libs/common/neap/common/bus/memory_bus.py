@@ -42,8 +42,11 @@ YIELD_EVERY: Final = 64  # publishes of one connection between two turns for eve
 class MemoryBus:
     """One connection; see module docstring and `neap.common.bus.port.Bus`. Made by `MemoryBroker.bus`."""
 
-    def __init__(self, broker: MemoryBroker, name: str, rights: Rights | None, patience: Patience) -> None:
+    def __init__(
+        self, broker: MemoryBroker, name: str, rights: Rights | None, patience: Patience, *, echo: bool = True
+    ) -> None:
         self.broker, self.name = broker, name
+        self._unheard_by = None if echo else self
         self.readers: dict[MemoryReader[Any], None] = {}
         self._health = Health(connected=True)
         self._rights, self._patience = rights, patience
@@ -160,7 +163,7 @@ class MemoryBus:
             return
         if self._rights is not None:
             self.must_send(to.subject)
-        self.broker.deliver(Sent(to.subject, to.channel.encode(message), _headers()))
+        self.broker.deliver(Sent(to.subject, to.channel.encode(message), _headers(), self._unheard_by))
         self._sent += 1
         if self._sent % YIELD_EVERY == 0:
             await asyncio.sleep(0)

@@ -27,10 +27,12 @@ UNACKED: Final = 256  # as in the NATS adapter
 class Sent:
     """A LATEST message on its way; decoded once, however many hear it."""
 
-    __slots__ = ("channel", "headers", "payload", "subject", "value")
+    __slots__ = ("channel", "headers", "payload", "subject", "unheard_by", "value")
 
-    def __init__(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> None:
-        self.subject, self.payload, self.headers = subject, payload, headers
+    def __init__(
+        self, subject: str, payload: bytes, headers: Mapping[str, str], unheard_by: MemoryBus | None = None
+    ) -> None:
+        self.subject, self.payload, self.headers, self.unheard_by = subject, payload, headers, unheard_by
         self.channel: Channel[Any] | None = None
         self.value: Any = None
 

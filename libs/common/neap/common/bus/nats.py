@@ -132,6 +132,7 @@ async def connect(
     within: Seconds = 10.0,
     patience: Patience = PATIENT,
     replicas: int = 1,
+    echo: bool = True,
 ) -> NatsBus:
     """Connect to NATS.
 
@@ -145,10 +146,12 @@ async def connect(
         within: seconds for the first connection; later ones are tried for ever.
         patience: seconds that calls try before they raise.
         replicas: copies of every stream and bucket `ensure` makes.
+        echo: whether this connection hears what it publishes itself; stored messages are read as ever.
 
     Raises:
         Unavailable: nobody answers there. Denied: the credentials are refused. InputError: not a NATS address.
     """
     options: dict[str, Any] = {"user": user, "password": password, "nkeys_seed": nkey_seed, "tls": tls}
+    options["no_echo"] = None if echo else True
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     return NatsBus(await open_wire(url, name, within=within, **given), patience, replicas)

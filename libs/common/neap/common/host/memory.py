@@ -131,6 +131,25 @@ class MemoryHost(OneByOne):
         else:
             raise Refused(f"write {path}: read-only (EINVAL)")
 
+    def make_folder(self, path: str) -> None:
+        """An empty directory."""
+        there = self._find(path)
+        if there is None:
+            if not isinstance(self._find(path.rpartition("/")[0] or "/"), dict):
+                raise Vanished(f"make {path}: no such directory (ENOENT)")
+            self.put(self._canonical(path), {})
+        elif not isinstance(there, dict):
+            raise Refused(f"make {path}: is a file (EEXIST)")
+
+    def remove_folder(self, path: str) -> None:
+        """A directory with the files in it, as the kernel takes its own away."""
+        there = self._find(path)
+        if not isinstance(there, dict):
+            raise Vanished(f"remove {path}: no such directory (ENOENT)")
+        if any(isinstance(entry, dict) for entry in there.values()):
+            raise Refused(f"remove {path}: there are directories below (ENOTEMPTY)")
+        self.remove(self._canonical(path))
+
     def list(self, path: str) -> list[str]:
         """Sorted names in a directory."""
         place = self._straight(path) or self._walk(path)[0]

@@ -7,6 +7,7 @@ root. Calls are synchronous: kernel files answer at once, and a virtual host beh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from neap.common.errors import PortError, Vanished
@@ -15,6 +16,7 @@ T = TypeVar("T")
 Texts: TypeAlias = list[str | None]
 Names: TypeAlias = list[str]
 Listings: TypeAlias = list[list[str] | None]
+Targets: TypeAlias = list[str | None]
 Outcomes: TypeAlias = list[PortError | None]
 
 
@@ -24,6 +26,14 @@ class Refused(PortError):
 
 class Unsupported(PortError):
     """The kernel does not offer this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a folder watch tells: directories in which something came, went or was written; see watch.py."""
+
+    folders: tuple[str, ...]
+    lost: bool = False  # and more, of which nothing is known: look everywhere
 
 
 class HostFs(Protocol):
@@ -59,6 +69,22 @@ class HostFs(Protocol):
         """
         ...
 
+    def make_folder(self, path: str) -> None:
+        """Make one directory; one that is there already is fine (the kernel makes its own files in it).
+
+        Raises:
+            Vanished: the directory above is gone. Refused: the kernel has no room for another.
+        """
+        ...
+
+    def remove_folder(self, path: str) -> None:
+        """Take one directory away, with the kernel's own files in it.
+
+        Raises:
+            Vanished: it is gone already. Refused: there are directories below, or it is in use.
+        """
+        ...
+
     def list(self, path: str) -> Names:
         """Sorted names in a directory.
 
@@ -86,6 +112,10 @@ class HostFs(Protocol):
         """The target of a symbolic link as an absolute host path, or None if it is none."""
         ...
 
+    def link_all(self, paths: Sequence[str]) -> Targets:
+        """The targets of many symbolic links in one call, None for each that is none; order as asked."""
+        ...
+
 
 class OneByOne:
     """The calls for many, made of the calls for one; for adapters where a call costs nothing."""
@@ -103,6 +133,14 @@ class OneByOne:
     def list(self, path: str) -> Names:
         """See HostFs."""
         raise NotImplementedError
+
+    def link(self, path: str) -> str | None:
+        """See HostFs."""
+        raise NotImplementedError
+
+    def link_all(self, paths: Sequence[str]) -> Targets:
+        """See HostFs."""
+        return [_or_none(self.link, path) for path in paths]
 
     def read_all(self, paths: Sequence[str]) -> Texts:
         """See HostFs."""

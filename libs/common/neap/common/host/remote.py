@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from neap.common.errors import Denied, PortError, Unavailable, Vanished
-from neap.common.host.port import HostFs, Listings, Outcomes, Refused, Texts, Unsupported
+from neap.common.host.port import HostFs, Listings, Outcomes, Refused, Targets, Texts, Unsupported
 from neap.common.units import Seconds
 
 LARGEST_FRAME: Final = 1 << 25
@@ -82,6 +82,14 @@ class RemoteHost:
         """Write the whole value; repeated once over a fresh line if the line broke (writes are idempotent)."""
         self._call(Ask(self._node, "write", path, text))
 
+    def make_folder(self, path: str) -> None:
+        """One directory; making it twice over a broken line is fine."""
+        self._call(Ask(self._node, "make_folder", path))
+
+    def remove_folder(self, path: str) -> None:
+        """One directory; a second try over a fresh line may find it gone."""
+        self._call(Ask(self._node, "remove_folder", path))
+
     def list(self, path: str) -> list[str]:
         """Sorted names in a directory."""
         names: list[str] = self._call(Ask(self._node, "list", path))
@@ -106,6 +114,11 @@ class RemoteHost:
         """The target of a symbolic link."""
         target: str | None = self._call(Ask(self._node, "link", path))
         return target
+
+    def link_all(self, paths: Sequence[str]) -> Targets:
+        """The targets of many symbolic links in one round trip."""
+        targets: Targets = self._call(Ask(self._node, "link_all", paths=[*paths]))
+        return targets
 
     def close(self) -> None:
         """Hang up; the next call connects again."""
@@ -230,6 +243,10 @@ def _carried_out(host: HostFs, ask: Ask) -> Any:
             return host.read_all(ask.paths)
         case "write":
             return host.write(ask.path, ask.text)
+        case "make_folder":
+            return host.make_folder(ask.path)
+        case "remove_folder":
+            return host.remove_folder(ask.path)
         case "list":
             return host.list(ask.path)
         case "list_all":
@@ -241,5 +258,7 @@ def _carried_out(host: HostFs, ask: Ask) -> Any:
             return host.exists(ask.path)
         case "link":
             return host.link(ask.path)
+        case "link_all":
+            return host.link_all(ask.paths)
         case _:
             raise PortError(f"unknown request {ask.act!r}")

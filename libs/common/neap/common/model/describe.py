@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from neap.common.cpuset import parse_cpuset
-from neap.common.model.topology import Card, NodeTopology, NumaNode, Zone, ZoneKind
+from neap.common.model.pcie import path_class
+from neap.common.model.topology import Card, Device, NodeTopology, NumaNode, Zone, ZoneKind
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.units import MIB, format_bytes, format_duration
 
@@ -30,6 +31,8 @@ ZONE_WORDS: Final = {
     ZoneKind.RDMA: "RDMA",
     ZoneKind.STORAGE: "Storage",
 }
+PATH_KINDS: Final = (ZoneKind.GPU, ZoneKind.RDMA, ZoneKind.NIC)
+PATHS: Final = 20  # rows and columns
 SIZE_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 CONTAINER_ROWS: Final = 40
 ID_LENGTH: Final = 12
@@ -39,6 +42,7 @@ def describe_tree(topology: NodeTopology) -> str:
     """The machine's zones as a tree, then distances, cards, what is reserved, and warnings."""
     lines = [headline(topology), *_branches(topology.machine.children, "")]
     lines += _section("Distances", _distances(topology.numa))
+    lines += _section("Paths", _paths(topology.devices))
     lines += _section("Cards", [_card(card) for card in topology.cards])
     lines += _section("Kept for the system", _reserve(topology))
     lines += _section("Warnings", [f"! {warning}" for warning in topology.warnings])
@@ -112,10 +116,20 @@ def zone_label(zone: Zone, *, with_cpus: bool = True) -> str:
         words.append(_size(size))
     if cores := sum(child.kind is ZoneKind.CORE for child in zone.children):
         words.append(f"{cores} core{'s' * (cores != 1)}")
-    if zone.kind in (ZoneKind.GPU, ZoneKind.NIC):
-        vendor = zone.attributes.get("maker") or zone.attributes.get("vendor", "")
-        words.append(" ".join(filter(None, (vendor, zone.attributes.get("pci")))))
+    if "pci" in zone.attributes:
+        words += _device_words(zone)
     return "  ".join(words)
+
+
+def _device_words(zone: Zone) -> list[str]:
+    told = zone.attributes
+    vendor = told.get("maker") or told.get("vendor", "")
+    words = [told.get("names", ""), " ".join(filter(None, (vendor, told["pci"])))]
+    if buses := told.get("buses"):
+        words.append(f"buses {buses}")
+    if virtual := told.get("virtual"):
+        words.append(f"{virtual} virtual functions")
+    return [word for word in words if word]
 
 
 def _size(text: str) -> str:
@@ -135,6 +149,26 @@ def _distances(numa: Sequence[NumaNode]) -> list[str]:
     return ["from \\ to " + "".join(f"{index:>5}" for index in indexes)] + [
         f"{node.index:>9} " + "".join(f"{node.distances.get(index, '?'):>5}" for index in indexes) for node in numa
     ]
+
+
+def _paths(devices: Sequence[Device]) -> list[str]:
+    """How near any two accelerators and network cards are; see model.pcie for the words."""
+    shown = [device for device in devices if device.kind in PATH_KINDS and not device.physical]
+    if len(shown) < 2:
+        return []
+    shown.sort(key=lambda device: (PATH_KINDS.index(device.kind), device.address))
+    more = [f"and {len(shown) - PATHS} more"] if len(shown) > PATHS else []
+    shown = shown[:PATHS]
+    names = [
+        f"{row:>2} {ZONE_WORDS[device.kind]} {device.address.removeprefix('0000:')}" for row, device in enumerate(shown)
+    ]
+    width = max(len(name) for name in names)
+    head = " " * width + "".join(f"{column:>6}" for column in range(len(shown)))
+    rows = [
+        f"{name:<{width}}" + "".join(f"{path_class(device, other):>6}" for other in shown)
+        for name, device in zip(names, shown, strict=True)
+    ]
+    return [head, *rows, *more]
 
 
 def _card(card: Card) -> str:

@@ -11,12 +11,17 @@ import msgspec
 
 
 class Stall(msgspec.Struct, frozen=True, kw_only=True):
-    """PSI of one resource: shares of time (0..1) over the last 10 s, and over 60 s."""
+    """PSI of one resource: shares of time (0..1) over the last 10 s, over 60 s, and since the reading before.
+
+    The averages lag a sudden change by seconds; `some` and `full`, where known, do not.
+    """
 
     some10: float = 0.0
     some60: float = 0.0
     full10: float = 0.0
     full60: float = 0.0
+    some: float | None = None
+    full: float | None = None
 
 
 class ContainerUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +45,7 @@ class ContainerUsage(msgspec.Struct, frozen=True, kw_only=True):
     refaults: float | None = None  # pages/s that had been reclaimed and were needed again
     oom_kills: int | None = None  # since the cgroup exists
     bandwidth: float | None = None  # memory bytes/s, by resctrl
+    cache: int | None = None  # bytes it holds in L3 caches, by resctrl
     cpi: float | None = None  # cycles per instruction, where the kernel counts them
     gpu: float | None = None  # cards' worth of compute, summed over its cards
 
@@ -52,7 +58,9 @@ class NumaUsage(msgspec.Struct, frozen=True, kw_only=True):
     memory_free: int | None = None
     memory_total: int | None = None
     reclaimed: float | None = None  # pages/s taken back by kswapd and by allocating tasks
+    refaults: float | None = None  # pages/s that had been taken back and were needed again
     bandwidth: float | None = None  # memory bytes/s, by resctrl
+    cache: int | None = None  # bytes of L3 in use, by resctrl
     watermark_low: int | None = None  # bytes free at which kswapd wakes, summed over the node's zones
 
 
@@ -64,6 +72,8 @@ class DeviceUsage(msgspec.Struct, frozen=True, kw_only=True):
     write: float | None = None  # bytes/s sent or written
     busy: float | None = None  # share of the period with work under way, 0..1
     errors: float | None = None  # errors and drops per second
+    speed: float | None = None  # bytes/s it can do in one direction, as it says itself
+    memory: int | None = None  # bytes in use on a card
 
 
 class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +92,8 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
     irq_stall: Stall | None = None
     run_delay: float | None = None  # seconds tasks waited for a CPU, per second, summed over CPUs
     power: float | None = None  # watts, by RAPL, summed over packages
+    reclaimed: float | None = None  # pages/s taken back by kswapd and by allocating tasks
+    refaults: float | None = None  # pages/s that had been taken back and were needed again
     numa: tuple[NumaUsage, ...] = ()
     links: tuple[DeviceUsage, ...] = ()
     rdma: tuple[DeviceUsage, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,8 +17,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from neap.common.bus.local import LocalFirst
 from neap.common.bus.port import Bus, BusHealth
 from neap.common.contract.catalogue import CHANNELS, STREAMS
+from neap.common.contract.channel import Pattern
+from neap.common.contract.permissions import NODE_SERVICES
 from neap.common.errors import Denied, PortError, SettingsError
 from neap.common.host.open import open_host
 from neap.common.host.port import HostFs
@@ -119,6 +122,11 @@ class Process:
         self.metrics.observe(self.samples)
 
     @property
+    def is_agent(self) -> bool:
+        """Whether these are rooms of a node that have something to tell each other, also while NATS is away."""
+        return len(self.rooms) > 1 and all(room.name in NODE_SERVICES for room in self.rooms)
+
+    @property
     def probes(self) -> Probes:
         """For the health port."""
         return Probes(self.not_alive, self.not_ready, self.metrics.exposition)
@@ -136,13 +144,22 @@ class Process:
         """Why this process is not up to date."""
         if self.bus is None or not self.running:
             return [self.trouble]
-        url = without_secrets(self.settings.nats_url)
-        away = [] if self.bus.health.connected else [f"NATS at {url} is not reachable; reconnecting"]
-        return away + [
+        return self.away() + [
             f"{_who(running)} has not yet read all of {', '.join(running.waiting_for)}"
             for running in self.running
             if not running.ready.is_set()
         ]
+
+    def away(self) -> list[str]:
+        """That the bus is, and what follows."""
+        if self.bus is None or self.bus.health.connected:
+            return []
+        said = f"NATS at {without_secrets(self.settings.nats_url)} is not reachable; reconnecting"
+        if isinstance(self.bus, LocalFirst):
+            solitude, most = self.bus.solitude, format_duration(self.settings.alone.most)
+            then = f"advice lapses after {most}" if not solitude.is_too_long else f"advice lapses: more than {most}"
+            said += f"; alone for {format_duration(solitude.lasts)}, {then}"
+        return [said]
 
     def samples(self) -> Iterator[Sample]:
         """What bus and drivers count."""
@@ -155,6 +172,14 @@ class Process:
             yield Sample("neap_service_ready_count", float(running.ready.is_set()), labels)
         if self.bus is not None:
             yield from bus_samples(self.bus.health)
+        if isinstance(self.bus, LocalFirst):
+            yield from local_samples(self.bus)
+
+    def go_local(self, clock: Clock, nodes: Collection[str]) -> LocalFirst:
+        """The local bus of an agent."""
+        here = said_here(frozenset(room.name for room in self.rooms), frozenset(nodes))
+        self.bus = local = LocalFirst(now=clock.now, said_here=here, alone=self.settings.alone)
+        return local
 
     async def connect(self, connect: Connect) -> Bus:
         """Until it works: an absent NATS is a state, not an error."""
@@ -173,7 +198,7 @@ class Process:
                 delay = min(2 * delay, LAST_RETRY)
             else:
                 log.info("bus.connected", url=url)
-                self.bus, self.trouble = bus, "services are starting"
+                self.bus, self.trouble = self.bus or bus, "services are starting"
                 return bus
 
     async def run(self, services: Iterable[tuple[Service, Outside]], journal: Journal, stop: asyncio.Event) -> None:
@@ -204,6 +229,24 @@ def bus_samples(health: BusHealth) -> Iterator[Sample]:
     yield Sample("neap_bus_unsent_total", health.unsent)
     for channel, count in sorted(health.poison.items()):
         yield Sample("neap_bus_poison_total", count, {"channel": channel})
+
+
+def local_samples(bus: LocalFirst) -> Iterator[Sample]:
+    """What the local bus counts."""
+    yield Sample("neap_bus_alone_seconds", bus.solitude.lasts)
+    yield Sample("neap_bus_kept_count", len(bus.events))
+    yield Sample("neap_bus_dropped_total", bus.events.dropped, {"why": "too many"})
+    yield Sample("neap_bus_dropped_total", bus.events.stale, {"why": "too old"})
+
+
+def said_here(rooms: Collection[str], nodes: Collection[str]) -> Callable[[Pattern[Any]], bool]:
+    """Whether nobody but these rooms on these nodes says what matches a pattern."""
+
+    def said(only: Pattern[Any]) -> bool:
+        sayers = only.channel.says
+        return any(room in rooms for room in sayers) and only.channel.tokens_of(only.subject).get("node") in nodes
+
+    return said
 
 
 async def ensure(bus: Bus) -> None:

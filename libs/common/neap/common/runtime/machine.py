@@ -68,6 +68,14 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard(Generic[M]):
+    """A source of the service's own said something: a folder watch, a socket of the node."""
+
+    at: Seconds
+    what: M
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """An instruction that answers was executed; `outcome` is what its effect returned."""
 
@@ -93,7 +101,7 @@ class Stopping:
     at: Seconds
 
 
-Event: TypeAlias = Arrived[Any] | Gone | Synced | Missed | Tick | Done | Failed | Stopping
+Event: TypeAlias = Arrived[Any] | Gone | Synced | Missed | Tick | Heard[Any] | Done | Failed | Stopping
 
 # -- instructions: what to do ----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
     python -m neap.advisor [--config FILE] [--set section.key=value]...
 
-Settings, logs, clock, tracer, health port, bus, services; then until SIGTERM or SIGINT. A second signal ends it
+An agent (several rooms of a node) has a local bus in front of NATS and does not wait for it. Settings, logs, clock, tracer, health port, bus, services; then until SIGTERM or SIGINT. A second signal ends it
 at once. Exit status: 0 ended as asked, 2 a setting does not hold (named on stderr), 1 crashed.
 """
 
@@ -17,6 +17,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -123,13 +124,24 @@ async def _serve(
         log.get_logger("process").info("process.started", rooms=sorted(chosen), nodes=nodes, health_port=port)
         ending.push_async_callback(_leave, process)
         name = settings.name or (f"{title}@{nodes[0]}" if len(nodes) == 1 else title)
-        if await unless(stop, process.connect(lambda: _connect(settings, name))) and process.bus is not None:
-            outside = outsides(process.bus, clock, tracer, hosts, settings.seed)
+        reach = partial(process.connect, lambda: _connect(settings, name, echo=not process.is_agent))
+
+        async def live(bus: Bus) -> None:
+            outside = outsides(bus, clock, tracer, hosts, settings.seed)
             await process.run(build_services(process.rooms, chosen, outside, nodes=nodes), journal, stop)
+
+        if process.is_agent:
+            local = process.go_local(clock, nodes)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(local.run(reach))
+                await live(local)
+                await local.close()
+        elif await unless(stop, reach()) and process.bus is not None:
+            await live(process.bus)
     log.get_logger("process").info("process.ended")
 
 
-async def _connect(settings: ProcessSettings, name: str) -> Bus:
+async def _connect(settings: ProcessSettings, name: str, *, echo: bool) -> Bus:
     from neap.common.bus.nats import connect  # noqa: PLC0415  11 MiB that a simulation does not need
 
     seed, authorities = _readable("nats_nkey_file", settings), _readable("nats_ca_file", settings)
@@ -141,6 +153,7 @@ async def _connect(settings: ProcessSettings, name: str) -> Bus:
             tls=ssl.create_default_context(cafile=authorities) if authorities else None,
             within=ATTEMPT,
             replicas=settings.nats_replicas,
+            echo=echo,
         )
     except (InputError, ssl.SSLError) as error:
         raise SettingsError(f"process.nats_*: {without_secrets(str(error))}") from None

@@ -12,8 +12,8 @@ from neap.common.bus.port import CaughtUp, Deleted, Delivery, Lost, Received
 from neap.common.errors import InputError
 from neap.common.runtime.driver import Driver
 from neap.common.runtime.journal import Journal
-from neap.common.runtime.machine import Arrived, Event, Gone, Missed, Synced, Tick
-from neap.common.runtime.service import Consume, Every, Follow, On, Outside, Route, Serve, Service, Watch
+from neap.common.runtime.machine import Arrived, Event, Gone, Heard, Missed, Synced, Tick
+from neap.common.runtime.service import Consume, Every, Follow, Hear, On, Outside, Route, Serve, Service, Watch
 from neap.common.units import Seconds
 
 STOP_WITHIN: Final[Seconds] = 10.0
@@ -61,6 +61,10 @@ class Running:
         match route:
             case Every():
                 await self._keep_time(route)
+            case Hear(source=source):
+                async with source() as said:
+                    async for what in said:
+                        await self.driver.post(Heard(self._outside.clock.now(), what))
             case Serve(endpoint=endpoint, answer=answer):
                 await _until_cancelled(bus.serve(endpoint, _asynchronous(answer)))
             case On(only=only, queue=queue, limit=limit):

@@ -15,7 +15,8 @@ def wire(settings: Settings, outside: Outside) -> Service:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -86,6 +87,13 @@ class Every:
 
 
 @dataclass(frozen=True)
+class Hear:
+    """A source of the service's own, opened once and read until it ends -> Heard."""
+
+    source: Callable[[], AbstractAsyncContextManager[AsyncIterator[Any]]]
+
+
+@dataclass(frozen=True)
 class Serve:
     """Answer requests from a pure function of the machine's state."""
 
@@ -93,7 +101,7 @@ class Serve:
     answer: Callable[[Any], Any]
 
 
-Route: TypeAlias = On | Watch | Follow | Consume | Every | Serve
+Route: TypeAlias = On | Watch | Follow | Consume | Every | Hear | Serve
 
 
 def on(only: Pattern[Any], *, queue: str = "", limit: int = 1024) -> Route:
@@ -119,6 +127,11 @@ def consume(only: Pattern[Any], *, durable: str, ack_wait: Seconds = 30.0) -> Ro
 def every(period: Seconds, name: str, *, phase: Seconds = 0.0) -> Route:
     """A timer."""
     return Every(period, name, phase)
+
+
+def hear(source: Callable[[], AbstractAsyncContextManager[AsyncIterator[Any]]]) -> Route:
+    """Something outside the bus that speaks by itself; what it says is posted as it comes."""
+    return Hear(source)
 
 
 def serve(endpoint: Endpoint[Q, R], answer: Callable[[Q], R]) -> Route:

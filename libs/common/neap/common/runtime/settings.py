@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
+from neap.common.bus.alone import Alone
 from neap.common.errors import InputError, NeapError, SettingsError
 from neap.common.runtime.setting import Duration, Key, Leaf, default_of, group_of, leaves
 
@@ -43,6 +44,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0  # of everything random
     journal: str = ""  # file that gets every event and its instructions; empty: none
     shutdown_grace: Duration = 10.0  # for the last instructions after SIGTERM
+    alone: Alone = Alone()
     log_level: Literal["debug", "info", "warning", "error"] = "info"  # lines below it are not written
 
 

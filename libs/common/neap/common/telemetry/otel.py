@@ -102,7 +102,8 @@ class OtlpTracer:
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415
 
         self._scope = InstrumentationScope("neap")
-        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
+        self._exporter: Any = OTLPSpanExporter(endpoint=endpoint)
+        self._processor = BatchSpanProcessor(self._exporter)
         self._service, self._environment, self._below = service, environment, below
         self._resources: dict[str, Resource] = {}
         self._recent: dict[SpanContext, None] = {}
@@ -127,12 +128,14 @@ class OtlpTracer:
         self._processor.on_end(translated)
 
     def close(self, within: Seconds = FLUSH_WITHIN) -> None:
-        """Send what is left, for at most `within` real seconds."""
+        """Send what is left, for at most `within` real seconds; then nobody tries any more."""
         if not self._closed:
             self._closed = True
             ending = threading.Thread(target=self._processor.shutdown, name="otel-flush", daemon=True)
             ending.start()
             ending.join(within)
+            if ending.is_alive():
+                self._exporter.shutdown()
 
     def _remember(self, context: SpanContext) -> None:
         self._recent[context] = None

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,8 +25,10 @@ from neap.common.errors import PortError, Unavailable
 from neap.common.units import Seconds
 
 BINARY: Final = "nats-server"
-READY: Final[Seconds] = 10.0
+READY: Final[Seconds] = 30.0  # it takes 20 ms; a loaded machine may take its time
 GRACE: Final[Seconds] = 5.0
+DEAD: Final[Seconds] = 30.0  # after SIGKILL
+KEEPS_PORTS: Final = sys.platform == "linux"
 MAX_STORE: Final = "1TB"  # a promise, not a reservation: every stream has a limit of its own
 COMPLAINTS: Final = 3  # lines of the server's log that go into an error
 
@@ -67,6 +69,7 @@ class NatsServer:
         self._home = tempfile.TemporaryDirectory(prefix="neap-nats-")
         self._store = Path(store) if store else Path(self._home.name) / "store"
         self._process: subprocess.Popen[bytes] | None = None
+        self._held: socket.socket | None = None
         self._ran = False
         self.port = port
 
@@ -95,7 +98,7 @@ class NatsServer:
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._abandon)
             self._check_store()
-            self._check_port()
+            self._hold_port()
             self._launch(find_server(self._binary))
             try:
                 async with asyncio.timeout(READY):
@@ -112,7 +115,7 @@ class NatsServer:
         """A first start that failed leaves nothing; a restart that failed may be tried again."""
         await self.kill()
         if not self._ran:
-            self._home.cleanup()
+            self._clear()
 
     async def stop(self) -> None:
         """Ask it to end; kill it if it does not."""
@@ -128,7 +131,7 @@ class NatsServer:
         """SIGKILL, as a crash would."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(GRACE)
+            self._process.wait(DEAD)
             self._process = None
 
     async def restart(self, *, kill: bool = False, away: Seconds = 0.0) -> None:
@@ -146,6 +149,11 @@ class NatsServer:
     ) -> None:
         """Stop, and remove what was temporary."""
         await self.stop()
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._held is not None:
+            self._held.close()
         self._home.cleanup()
 
     def _check_store(self) -> None:
@@ -157,16 +165,23 @@ class NatsServer:
         except OSError as error:
             raise PortError(f"NATS store {self._store} cannot be written: {error.strerror}") from None
 
-    def _check_port(self) -> None:
-        """Name a taken port before the server does so in its own words."""
-        if self.port == 0:
+    def _hold_port(self) -> None:
+        """Name a taken port before the server does so in its own words; and keep it while the server is away.
+
+        Bound and not listening, it is nobody else's, and the server may still listen on it. Linux allows that.
+        """
+        if self._held is not None or (self.port == 0 and not KEEPS_PORTS):
             return
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with ExitStack() as undo:
+            held = undo.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", self.port))
+                held.bind(("127.0.0.1", self.port))
             except OSError as error:
                 raise PortError(f"NATS port 127.0.0.1:{self.port} cannot be used: {error.strerror}") from None
+            if KEEPS_PORTS:
+                self._held, self.port = held, held.getsockname()[1]
+                undo.pop_all()
 
     def _launch(self, binary: str) -> None:
         home = Path(self._home.name)

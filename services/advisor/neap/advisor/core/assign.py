@@ -8,13 +8,16 @@ had. So a CPU moves only because some pool changed its size.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
 
 from neap.advisor.core.layout import Layout
 from neap.advisor.core.sizing import Sizes
 
 CpuSet = frozenset[int]
 NONE: CpuSet = frozenset()
+NOWHERE: Final[Mapping[str, CpuSet]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Stake:
-    """A dedicated pod's claim: so many CPUs, best near these NUMA nodes."""
+    """A dedicated pod's claim: so many CPUs, best near these NUMA nodes, only inside a set it is bound to."""
 
     uid: str
     cpus: int
     near: tuple[int, ...] = ()
+    inside: CpuSet = NONE  # empty: anywhere
 
 
 def admit(stakes: Iterable[Stake], before: Cut, layout: Layout, *, keep_one: bool) -> tuple[list[Stake], list[Stake]]:
@@ -61,15 +65,32 @@ def admit(stakes: Iterable[Stake], before: Cut, layout: Layout, *, keep_one: boo
 
 
 def assign_dedicated(stakes: Sequence[Stake], before: Cut, layout: Layout) -> dict[str, CpuSet]:
-    """Exactly the CPUs asked for, each pod its own; the laws of `admit` hold for `stakes`."""
+    """Exactly the CPUs asked for, each pod its own; the laws of `admit` hold for `stakes`.
+
+    Bound pods come first, the most closely bound before the others, and where there is no other way they move a
+    pod that is not bound. What does not fit inside is taken from outside.
+    """
     held: dict[str, CpuSet] = {}
     free = set(layout.lendable)
+    owned = NONE.union(*before.shared.values())
+    bound = sorted((stake for stake in stakes if stake.inside), key=lambda s: (len(s.inside), -s.cpus, s.uid))
+    for stake in bound:
+        had = before.dedicated.get(stake.uid, NONE)
+        if len(had) == stake.cpus and had <= free & stake.inside:
+            held[stake.uid] = had
+        else:
+            others = NONE.union(*(cpus for uid, cpus in sorted(before.dedicated.items()) if uid != stake.uid))
+            taken: set[int] = set()
+            for part in (free & stake.inside - others, free & stake.inside, free - others, free):
+                left = replace(stake, cpus=stake.cpus - len(taken))
+                taken.update(_take_packed(layout, set(part - taken), left, owned) if left.cpus else ())
+            held[stake.uid] = frozenset(taken)
+        free -= held[stake.uid]
     for stake in stakes:
         had = before.dedicated.get(stake.uid, NONE)
-        if len(had) == stake.cpus and had <= free:
+        if stake.uid not in held and len(had) == stake.cpus and had <= free:
             held[stake.uid] = had
             free -= had
-    owned = NONE.union(*before.shared.values())
     for stake in sorted(stakes, key=lambda stake: (-stake.cpus, stake.uid)):
         if stake.uid not in held:
             held[stake.uid] = frozenset(_take_packed(layout, free, stake, owned))
@@ -77,11 +98,13 @@ def assign_dedicated(stakes: Sequence[Stake], before: Cut, layout: Layout) -> di
     return held
 
 
-def assign(dedicated: Mapping[str, CpuSet], sizes: Sizes, before: Cut, layout: Layout) -> Cut:
-    """Cut up what dedicated pods leave.
+def assign(
+    dedicated: Mapping[str, CpuSet], sizes: Sizes, before: Cut, layout: Layout, inside: Mapping[str, CpuSet] = NOWHERE
+) -> Cut:
+    """Cut up what dedicated pods leave. `inside`: where a pool is bound to; there it comes before the other pools.
 
     Laws: a shared pool gains at most what its size grew by, and loses at most what it shrank by and what
-    dedicated pods took; the order of pods and pools does not matter.
+    dedicated pods and bound pools took; the order of pods and pools does not matter.
     """
     free = set(layout.lendable).difference(*dedicated.values())
     if sizes.together:
@@ -89,19 +112,36 @@ def assign(dedicated: Mapping[str, CpuSet], sizes: Sizes, before: Cut, layout: L
         overlap = _overlap(layout, dict.fromkeys(sizes.shared, everything), before, sizes.overlap)
         return Cut(dict(dedicated), dict.fromkeys(sizes.shared, everything), NONE, overlap)
     shared: dict[str, set[int]] = {}
-    for name in sorted(sizes.shared):
-        mine = set(before.shared.get(name, NONE)) & free
-        mine -= set(_release(layout, mine, len(mine) - sizes.shared[name]))
-        shared[name] = mine
-        free -= mine
-    for name in sorted(sizes.shared):
-        gained = _take_balanced(layout, free, sizes.shared[name] - len(shared[name]), shared[name], before.lent)
-        shared[name] |= gained
-        free -= gained
+    for names in (sorted(sizes.shared.keys() & inside.keys()), sorted(sizes.shared.keys() - inside.keys())):
+        for name in names:
+            mine = set(before.shared.get(name, NONE)) & free & inside.get(name, layout.lendable)
+            mine -= set(_release(layout, mine, len(mine) - sizes.shared[name]))
+            shared[name] = mine
+            free -= mine
+        for name in names:
+            _grow(name, shared, free, sizes, before, layout, inside)
     kept = layout.ordered(free & before.lent)[: sizes.reclaimed]
     lent = frozenset(kept) | _take_balanced(layout, free - set(kept), sizes.reclaimed - len(kept), set(kept), NONE)
     cut = {name: frozenset(cpus) for name, cpus in shared.items()}
     return Cut(dict(dedicated), cut, lent, _overlap(layout, cut, before, sizes.overlap))
+
+
+def _grow(
+    name: str,
+    shared: dict[str, set[int]],
+    free: set[int],
+    sizes: Sizes,
+    before: Cut,
+    layout: Layout,
+    inside: Mapping[str, CpuSet],
+) -> None:
+    """Take what a pool lacks out of `free`; a bound one rather from nobody or from guests than from other pools."""
+    where = free & inside.get(name, layout.lendable)
+    owned = NONE.union(*before.shared.values()) if name in inside else NONE
+    for part in (where - owned, where & owned):
+        gained = _take_balanced(layout, part, sizes.shared[name] - len(shared[name]), shared[name], before.lent)
+        shared[name] |= gained
+        free -= gained
 
 
 def _take_balanced(layout: Layout, free: set[int], count: int, held: set[int], avoid: CpuSet) -> set[int]:
@@ -177,7 +217,10 @@ def _tightness(room: int, need: int) -> float:
 
 
 def _release(layout: Layout, held: set[int], count: int) -> list[int]:
-    """`count` CPUs to give up: threads of cores held in part first, then of the NUMA node most filled, last first."""
+    """`count` CPUs to give up: threads of cores held in part first, then of the NUMA node most filled, last first.
+
+    No core is broken as long as a smaller one can be given up whole (the sibling of a system CPU is one).
+    """
     released: list[int] = []
     while len(released) < count:
         left = held.difference(released)
@@ -188,7 +231,8 @@ def _release(layout: Layout, held: set[int], count: int) -> list[int]:
 
         def rank(index: int, left: set[int] = left, numas: dict[int, int] = numas) -> tuple[float, ...]:
             core = layout.cores[index]
-            return (left.issuperset(core.cpus), -numas[core.numa] / layout.numa_size[core.numa], -index)
+            breaks = len(left.intersection(core.cpus)) > count - len(released)
+            return (left.issuperset(core.cpus), breaks, -numas[core.numa] / layout.numa_size[core.numa], -index)
 
         core = layout.cores[min({layout.core_of[cpu] for cpu in left}, key=rank)]
         mine = [cpu for cpu in reversed(core.cpus) if cpu in left]

@@ -3,7 +3,7 @@
 Guests: their class gets the reclaimed pool and cpu.idle, so that a guest starting between two rounds inherits
 both (the kernel refuses cpu.weight on an idle group, so it is one or the other); below it each guest gets a
 small weight in proportion to its request, and a memory limit. Owners: their pool's CPUs and the weight kubelet
-would give them.
+would give them. What the memory policies say comes on top, and so do memory nodes once somebody holds one alone.
 
 Source: kernel Documentation/admin-guide/cgroup-v2.rst (cpu.idle, cpu.weight, memory.high, memory.max);
 kubelet's conversion of shares to weights, 1 + (shares − 2) × 9999 / 262142 with shares = milli-cores × 1.024.
@@ -11,11 +11,14 @@ kubelet's conversion of shares to weights, 1 + (shares − 2) × 9999 / 262142 w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Final
+
+from msgspec.structs import replace
 
 from neap.advisor.core.assign import CpuSet
 from neap.advisor.core.layout import Layout
+from neap.advisor.core.memory import MemoryPlan, merged
 from neap.advisor.core.plan import Plan
 from neap.advisor.core.pod import DEDICATED, RECLAIMED, SHARE, SYSTEM, Pod
 from neap.advisor.settings import Settings
@@ -31,20 +34,47 @@ HIGH_OF_MAX: Final = 0.95  # memory.high relative to memory.max; katalyst-core m
 OOM_SCORE: Final[Mapping[str, int]] = {RECLAIMED: 1000, SHARE: 100, DEDICATED: -500, SYSTEM: -900}
 
 
-def cgroups(pods: Sequence[Pod], plan: Plan, layout: Layout, settings: Settings) -> tuple[CgroupAdvice, ...]:
-    """The class of guests first, then every pod by uid."""
+def cgroups(
+    pods: Sequence[Pod], plan: Plan, memory: MemoryPlan, layout: Layout, settings: Settings, *, narrowed: Set[str]
+) -> tuple[CgroupAdvice, ...]:
+    """The class of guests first, then what other classes get, then every pod by uid.
+
+    `narrowed`: targets that were given memory nodes before, so who may have all again must be told.
+    """
     lists = {name: format_cpuset(cpus) or None for name, cpus in plan.cut.shared.items()}
     lists[RECLAIMED] = format_cpuset(plan.cut.reclaimed) or None
     lists[SYSTEM] = format_cpuset(layout.system) or None
-    quota = guest_quota(plan.cut.reclaimed, layout, settings)
-    advice = [CgroupAdvice(target=GUESTS, pool=RECLAIMED, knobs=_class_knobs(lists[RECLAIMED], settings))]
+    group = replace(
+        _class_knobs(lists[RECLAIMED], settings), mems=plan.binding.mems("", layout, narrowed=GUESTS in narrowed)
+    )
+    advice = [_advice(GUESTS, RECLAIMED, group, memory)]
+    others = sorted(target for target in memory.knobs if target.startswith("class/") and target != GUESTS)
+    advice += [_advice(target, SHARE, Knobs(), memory) for target in others]
     for pod in pods:
         pool = plan.pool_of[pod.uid]
-        cpus = format_cpuset(plan.cut.dedicated[pod.uid]) if pool == DEDICATED else lists[pool]
-        knobs = _guest(pod, cpus, quota, settings) if pool == RECLAIMED else _owner(pod, cpus, pool)
-        attempt = pod.workload.attempt
-        advice.append(CgroupAdvice(target=f"pod/{pod.uid}", pool=pool, knobs=knobs, about=pod.about, attempt=attempt))
+        if pool == RECLAIMED:
+            home = plan.cut.reclaimed & _within(pod, plan, layout)
+            knobs = _guest(pod, format_cpuset(home) or None, guest_quota(home, layout, settings), settings)
+        elif pool == DEDICATED:
+            knobs = _owner(pod, format_cpuset(plan.cut.dedicated[pod.uid]), pool)
+        else:
+            knobs = _owner(pod, lists[pool], pool)
+        target = f"pod/{pod.uid}"
+        knobs = replace(knobs, mems=plan.binding.mems(pod.uid, layout, narrowed=target in narrowed))
+        advice.append(_advice(target, pool, knobs, memory, pod))
     return tuple(advice)
+
+
+def _advice(target: str, pool: str, knobs: Knobs, memory: MemoryPlan, pod: Pod | None = None) -> CgroupAdvice:
+    knobs = merged(knobs, memory.knobs.get(target, Knobs()))
+    if pod is None:
+        return CgroupAdvice(target=target, pool=pool, knobs=knobs)
+    return CgroupAdvice(target=target, pool=pool, knobs=knobs, about=pod.about, attempt=pod.workload.attempt)
+
+
+def _within(pod: Pod, plan: Plan, layout: Layout) -> CpuSet:
+    nodes = plan.binding.nodes.get(pod.uid)
+    return layout.lendable if nodes is None else layout.within(nodes)
 
 
 def guest_quota(reclaimed: CpuSet, layout: Layout, settings: Settings) -> Cores:

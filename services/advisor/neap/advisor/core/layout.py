@@ -1,7 +1,7 @@
 """The machine as the advisor sees it: physical cores in topology order (NUMA > L3 > core), and who may have them.
 
 Usable CPUs are those the topology lists as usable; system CPUs are usable but never lent. A core here is the
-lendable threads of one physical core. NUMA nodes without CPUs simply have no cores.
+lendable threads of one physical core. NUMA nodes without CPUs simply have no cores; their memory is listed apart.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Layout:
     numa_size: dict[int, int]  # lendable CPUs per NUMA node that has any
     threads: int  # lendable CPUs of a full core
     card_numa: dict[int, int]  # GPU index -> NUMA index
+    memory_nodes: frozenset[int] = frozenset()  # NUMA nodes with memory and usable CPUs
+    all_memory: frozenset[int] = frozenset()  # NUMA nodes with memory, without CPUs as well
 
     @classmethod
     def of(cls, topology: NodeTopology) -> Layout:
@@ -60,6 +62,7 @@ class Layout:
         sizes: dict[int, int] = {}
         for core in cores:
             sizes[core.numa] = sizes.get(core.numa, 0) + len(core.cpus)
+        all_memory = frozenset(zone.index for zone in topology.numa if zone.memory > 0)
         return cls(
             cores=tuple(cores),
             usable=usable,
@@ -69,7 +72,13 @@ class Layout:
             numa_size=sizes,
             threads=max((len(core.cpus) for core in cores), default=1),
             card_numa={card.index: card.numa for card in topology.cards},
+            memory_nodes=all_memory & {numa_of[cpu] for cpu in usable if cpu in numa_of},
+            all_memory=all_memory,
         )
+
+    def within(self, nodes: frozenset[int]) -> frozenset[int]:
+        """The lendable CPUs of some NUMA nodes."""
+        return frozenset(cpu for core in self.cores if core.numa in nodes for cpu in core.cpus)
 
     def ordered(self, cpus: frozenset[int] | set[int]) -> list[int]:
         """The lendable ones of `cpus` in topology order."""

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neap.advisor.core.layout import Layout
+from neap.advisor.core.memory import Facts, capacity_of
 from neap.advisor.core.plan import Plan
 from neap.advisor.core.pod import Pod, Track
 from neap.advisor.core.policy import Chosen, Claim, HeadroomView, Offer
 from neap.advisor.settings import Settings
 from neap.common.model.resource import MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
-from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
 from neap.common.units import GIB
 
@@ -85,28 +85,35 @@ def cpu_view(
     )
 
 
-def memory_view(
-    topology: NodeTopology, pods: Sequence[Pod], tracks: Mapping[str, Track], usage: NodeUsage, settings: Settings
-) -> HeadroomView:
-    """Bytes: owners claim the peak of their working set with room to grow, or their request until that is known."""
-    capacity = topology.capacity.get(MEMORY, 0) or sum(node.memory for node in topology.numa)
+def memory_offer_view(facts: Facts, settings: Settings) -> HeadroomView:
+    """Bytes: owners claim the peak of their working set with room to grow, or their request until that is known.
+
+    Who has NUMA nodes alone claims all their memory.
+    """
+    topology, exclusive = facts.topology, facts.binding.exclusive
+    capacity = capacity_of(topology)
+    alone = sum(node.memory for node in topology.numa if node.index in exclusive)
     measured = asked = explained = 0
-    for pod in pods:
-        track = tracks[pod.uid]
+    for pod in facts.pods:
+        track = facts.tracks[pod.uid]
         explained += track.memory[-1] if track.memory else 0
-        if not pod.is_owner:
+        if not pod.is_owner or pod.uid in exclusive.values():
             continue
         if track.memory and track.reports >= settings.settle:
             measured += max(track.memory)
         else:
             asked += max(pod.memory, *track.memory, 0)
-    available = usage.memory_available
+    available = facts.usage.memory_available if facts.usage is not None else None
     return HeadroomView(
         kind=RECLAIMED_MEMORY,
         capacity=float(capacity),
         reserved=float(max(0, capacity - topology.allocatable.get(MEMORY, capacity))),
         system=None if available is None else float(max(0, capacity - available - explained)),
-        claims=(Claim(float(measured), "online", settings.memory_growth), Claim(float(asked), "requested")),
+        claims=(
+            Claim(float(measured), "online", settings.memory_growth),
+            Claim(float(asked), "requested"),
+            Claim(float(alone), "exclusive"),
+        ),
     )
 
 

@@ -7,14 +7,16 @@ folds. After a restart the last advice tells which CPUs everybody has, and who i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from neap.advisor.core.assign import NONE, Cut
+from neap.advisor.core.hearing import Heard, hear
 from neap.advisor.core.knobs import cgroups
 from neap.advisor.core.layout import Layout
-from neap.advisor.core.lending import Lending, cpu_view, lend, memory_view, nothing
+from neap.advisor.core.lending import Lending, cpu_view, lend, memory_offer_view, nothing
+from neap.advisor.core.memory import Facts, MemoryPlan, advised, memory_view, plan_memory
 from neap.advisor.core.plan import Plan, Recall, Round, adopt, plan, pools
 from neap.advisor.core.pod import Pod, Track
 from neap.advisor.core.policy import Policy, choose
@@ -26,7 +28,7 @@ from neap.common.contract.catalogue import ADVICE, HEADROOM, PLACEMENTS, POLICY,
 from neap.common.contract.channel import Channel
 from neap.common.cpuset import parse_cpuset
 from neap.common.errors import InputError, SettingsError
-from neap.common.model.advice import Headroom, NodeAdvice
+from neap.common.model.advice import CgroupAdvice, Headroom, NodeAdvice
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released, fold
 from neap.common.model.resource import RECLAIMED_CPU
 from neap.common.model.topology import NodeTopology
@@ -52,7 +54,7 @@ class AdvisorMachine:
     def __init__(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
         self._default, self._policies = settings, policies
         self._settings = settings
-        self._chosen = choose(policies, settings.provision, settings.headroom, settings.tune)
+        self._chosen = choose(policies, settings.provision, settings.headroom, settings.memory, settings.tune)
         self._tuning: dict[str, dict[str, Any]] = {}  # policy messages by key
         self._unsynced: list[Channel[Any]] = [*STORED]
         self._ready_at: Seconds | None = None
@@ -61,9 +63,11 @@ class AdvisorMachine:
         self._held: dict[str, Placement] = {}
         self._pods: list[Pod] = []
         self._tracks: dict[str, Track] = {}
-        self._usage: NodeUsage | None = None
+        self._heard: Heard | None = None
         self._recall = Recall()
         self._plan: Plan | None = None
+        self._memory = MemoryPlan()
+        self._narrowed: frozenset[str] = frozenset()  # targets with memory nodes in the last advice
         self._seq = 0
         self._advice: NodeAdvice | None = None  # the last one said, by this or an earlier life
         self._said: object = None  # what it was made of; equal parts make equal advice
@@ -100,12 +104,12 @@ class AdvisorMachine:
     # -- what is heard ------------------------------------------------------------------------------------------------
 
     def _hear_usage(self, at: Seconds, usage: NodeUsage) -> Sequence[Instruction]:
-        newest = self._usage.at if self._usage is not None else float("-inf")
+        newest = self._heard.usage.at if self._heard is not None else float("-inf")
         if usage.at <= newest or usage.at > at + self._patience:
             return (Count(IGNORED),)
-        self._usage = usage
+        self._heard = hear(usage, self._heard)
         by_uid: dict[str, list[ContainerUsage]] = {}
-        for container in usage.containers:
+        for container in self._heard.usage.containers:
             by_uid.setdefault(container.uid, []).append(container)
         most = float(len(self._layout.usable)) if self._layout is not None else float("inf")
         for uid, track in self._tracks.items():
@@ -144,7 +148,7 @@ class AdvisorMachine:
         layers = [tuning[key] for key in sorted(tuning, key=lambda key: (not key.endswith(".all"), key))]
         try:
             settings = tuned(self._default, layers)
-            chosen = choose(self._policies, settings.provision, settings.headroom, settings.tune)
+            chosen = choose(self._policies, settings.provision, settings.headroom, settings.memory, settings.tune)
         except (InputError, SettingsError) as error:
             return _refuse("policy", f"policy {subject}", error)
         if chosen.provision is not self._chosen.provision:  # another policy has another memory
@@ -177,6 +181,8 @@ class AdvisorMachine:
         except InputError as error:
             self._advice = None
             return _refuse("advice", f"last advice of {advice.node}", error)
+        self._memory = MemoryPlan(advised(advice))
+        self._narrowed = _with_mems(advice.cgroups)
         for cgroup in advice.cgroups:
             uid = cgroup.target.removeprefix("pod/")
             if uid in self._tracks:
@@ -192,12 +198,12 @@ class AdvisorMachine:
 
     def _blind(self, at: Seconds) -> str | None:
         """Why usage cannot be trusted now; None while it can; empty while the first report may still come."""
-        since = self._usage.at if self._usage is not None else self._ready_at
+        since = self._heard.usage.at if self._heard is not None else self._ready_at
         age = at - (since if since is not None else at)
         if age > self._patience:
             periods = f"{self._settings.stale_after} periods of {format_duration(self._settings.period)}"
             return f"no usage for {format_duration(age)}, more than {periods}"
-        return None if self._usage is not None else ""
+        return None if self._heard is not None else ""
 
     def _is_due(self, at: Seconds) -> bool:
         advice = self._advice
@@ -208,20 +214,30 @@ class AdvisorMachine:
         blind = self._blind(at)
         if self._layout is None or self._topology is None or self._ready_at is None or blind == "":
             return ()
-        fresh = fresh and not blind
-        view = Round(self._layout, self._pods, self._tracks, fresh=fresh, stale=bool(blind))
+        known = bool(blind) or (self._heard is not None and self._heard.known)
+        fresh = fresh and known and not blind
+        view = Round(self._layout, self._pods, self._tracks, fresh=fresh, stale=bool(blind), known=known)
         made = self._plan = plan(view, self._recall, self._chosen, self._settings)
         self._recall = made.recall
-        self._lending = self._lend(made, blind, fresh=fresh)
-        said = [*self._say_advice(at, made, blind or ""), *self._say_headroom(at)]
+        if known:
+            self._memory = self._remember(made, blind, fresh=fresh)
+            self._lending = self._lend(made, blind, fresh=fresh)
+        said = [*self._say_advice(at, made, blind or ""), *(self._say_headroom(at) if known else ())]
         return [Count(STALE), *said] if blind else said
 
+    def _remember(self, made: Plan, blind: str | None, *, fresh: bool) -> MemoryPlan:
+        assert self._topology is not None
+        usage = None if blind or self._heard is None else self._heard.usage
+        facts = Facts(self._topology, self._pods, self._tracks, usage, made.binding)
+        return plan_memory(memory_view(facts, self._memory.knobs, fresh=fresh, blind=blind or ""), self._chosen)
+
     def _lend(self, made: Plan, blind: str | None, *, fresh: bool) -> Lending:
-        if blind or self._usage is None or self._layout is None or self._topology is None:
+        if blind or self._heard is None or self._layout is None or self._topology is None:
             return nothing(blind or "no usage yet")
+        facts = Facts(self._topology, self._pods, self._tracks, self._heard.usage, made.binding)
         views = (
-            cpu_view(made, self._layout, self._pods, self._tracks, self._usage),
-            memory_view(self._topology, self._pods, self._tracks, self._usage, self._settings),
+            cpu_view(made, self._layout, self._pods, self._tracks, self._heard.usage),
+            memory_offer_view(facts, self._settings),
         )
         return lend(views, self._lending, self._chosen, self._settings, growing=fresh)
 
@@ -229,18 +245,20 @@ class AdvisorMachine:
         """Nothing, unless something on the node would change or the last advice is half through its life."""
         assert self._layout is not None
         settings, last = self._settings, self._advice
-        matter = (made.cut, self._pods, settings, self._layout, bool(stale))
+        matter = (made.cut, made.binding, self._memory.knobs, self._pods, settings, self._layout, bool(stale))
         changed = last is None or matter != self._said
         if last is not None and not changed and at < (last.at + last.expires) / 2:
             return ()
+        targets = cgroups(self._pods, made, self._memory, self._layout, settings, narrowed=self._narrowed)
+        self._narrowed = _with_mems(targets)
         advice = NodeAdvice(
             at=at,
             source=NAME,
             node=settings.node,
             seq=max(int(at * 1000), self._seq + 1),
             expires=at + settings.ttl * settings.period,
-            pools=pools(made, self._layout),
-            cgroups=cgroups(self._pods, made, self._layout, settings),
+            pools=pools(made, self._layout, self._memory.reason),
+            cgroups=targets,
             stale=stale,
         )
         self._advice, self._said, self._seq = advice, matter, advice.seq
@@ -265,8 +283,8 @@ class AdvisorMachine:
         return self._settings.refresh * self._settings.period
 
     def _tell(self, advice: NodeAdvice, made: Plan) -> Sequence[Instruction]:
-        assert self._lending is not None
-        scene = Scene(advice, made.cpus_of, self._lending.arithmetic[RECLAIMED_CPU])
+        offered = self._lending.arithmetic[RECLAIMED_CPU] if self._lending is not None else "not all usage known yet"
+        scene = Scene(advice, made.cpus_of, offered, made.binding.notes)
         settings = self._settings
         pause = settings.squeeze_every * settings.period
         return [Decide(line) for line in tell(scene, self._pods, self._told, loss=settings.squeeze, pause=pause)]
@@ -276,8 +294,15 @@ class AdvisorMachine:
         if self._plan is None or self._layout is None:
             return
         check(self._plan.cut, self._layout)
+        for node, uid in sorted(self._plan.binding.exclusive.items()):
+            inside = self._layout.within(frozenset({node}))
+            assert inside <= self._plan.cut.dedicated[uid], f"{uid} has not all of NUMA node {node}, which it has alone"
         assert self._pods == [Pod.of(self._held[uid]) for uid in sorted(self._held)], "pods differ from the ledger"
         assert set(self._tracks) == set(self._held), "usage is tracked of pods that are not here"
+
+
+def _with_mems(advice: Iterable[CgroupAdvice]) -> frozenset[str]:
+    return frozenset(cgroup.target for cgroup in advice if cgroup.knobs.mems is not None)
 
 
 def check(cut: Cut, layout: Layout) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from neap.advisor.core.assign import NONE, Cut, Stake, admit, assign, assign_dedicated
+from neap.advisor.core.assign import NONE, CpuSet, Cut, Stake, admit, assign, assign_dedicated
+from neap.advisor.core.binding import Binding, bind, node_of, pool_of
 from neap.advisor.core.layout import Layout
 from neap.advisor.core.pod import DEDICATED, RECLAIMED, SHARE, SYSTEM, Pod, Track
 from neap.advisor.core.policy import Chosen, PoolView, Requirement
-from neap.advisor.core.sizing import Rules, Wish, size
+from neap.advisor.core.sizing import Rules, Wish, normalise, size
 from neap.advisor.settings import Settings
 from neap.common.cpuset import format_cpuset, parse_cpuset
 from neap.common.model.advice import NodeAdvice, PoolAdvice
@@ -50,6 +51,7 @@ class Plan:
     pool_of: dict[str, str]
     requirements: dict[str, Requirement]
     recall: Recall
+    binding: Binding = field(default_factory=Binding)
 
     @property
     def cpus_of(self) -> dict[str, int]:
@@ -77,38 +79,47 @@ class Plan:
 
 @dataclass(frozen=True)
 class Round:
-    """What one round decides on. `pods` is sorted by uid; `fresh`: a report came; `stale`: none that counts."""
+    """What one round decides on. `pods` is sorted by uid.
+
+    `fresh`: a report came; `stale`: none that counts; not `known`: only of some pods, so no pool may shrink.
+    """
 
     layout: Layout
     pods: Sequence[Pod]
     tracks: Mapping[str, Track]
     fresh: bool
     stale: bool
+    known: bool = True
 
 
 def plan(view: Round, recall: Recall, chosen: Chosen, settings: Settings) -> Plan:
     """Laws: see assign and size; a function of its arguments. Cost: O(pods + CPUs that move × cores)."""
-    pool_of, dedicated = _settle_dedicated(view, recall)
-    members = _members(view, pool_of)
+    binding = bind(view.pods, view.layout)
+    where, dedicated = _settle_dedicated(view, recall, binding)
+    inside = _settle_bound(view, where, dedicated, binding)
+    members = _members(view, where)
     needs, pools = _requirements(view, members, recall, chosen, settings)
+    most = _most(inside, {name: max(pools[name].needs[-1], settings.pool_minimum) for name in members})
     wishes = {
         name: Wish(
             need=pools[name].needs[-1],
             lately=max(pools[name].needs),
             held=len(recall.cut.shared.get(name, ())),
             rising=view.fresh and name in recall.pools and pools[name].usage > recall.pools[name].usage,
+            most=most.get(name),
         )
         for name in members
     }
     free = len(view.layout.lendable) - sum(map(len, dedicated.values()))
     sizes = size(wishes, free, recall.lent, _rules(view.layout, settings), growing=view.fresh)
-    cut = assign(dedicated, sizes, recall.cut, view.layout)
+    cut = assign(dedicated, sizes, recall.cut, view.layout, inside)
     return Plan(
         cut=cut,
         squeezed=sizes.squeezed,
-        pool_of=pool_of,
+        pool_of=where,
         requirements=needs,
         recall=Recall(cut, pools, sizes.reclaimed),
+        binding=binding,
     )
 
 
@@ -132,20 +143,58 @@ def adopt(advice: NodeAdvice, layout: Layout, calm_rounds: int, memory: Any) -> 
     return Recall(cut, recall, len(cut.lent))
 
 
-def _settle_dedicated(view: Round, recall: Recall) -> tuple[dict[str, str], dict[str, frozenset[int]]]:
+def _settle_dedicated(view: Round, recall: Recall, binding: Binding) -> tuple[dict[str, str], dict[str, CpuSet]]:
     """(pool by uid, CPUs by uid of dedicated pods); a dedicated pod that does not fit is shared."""
-    pool_of = {pod.uid: pod.pool for pod in view.pods}
-    stakes = [
-        Stake(
-            pod.uid, pod.whole, pod.numa or tuple(sorted({view.layout.card_numa.get(card, -1) for card in pod.cards}))
-        )
-        for pod in view.pods
-        if pod.pool == DEDICATED
-    ]
-    has_shared = any(pool not in OWN_POOLS for pool in pool_of.values())
+    where = {pod.uid: pool_of(pod, binding) for pod in view.pods}
+    stakes = [_stake(pod, view.layout, binding) for pod in view.pods if pod.pool == DEDICATED]
+    has_shared = any(pool not in OWN_POOLS for pool in where.values())
     fit, out = admit(stakes, recall.cut, view.layout, keep_one=has_shared)
-    pool_of.update((stake.uid, SHARE) for stake in out)
-    return pool_of, assign_dedicated(fit, recall.cut, view.layout)
+    for stake in out:
+        where[stake.uid] = SHARE
+        binding.drop(stake.uid, "not bound: it does not fit among the CPUs that are left")
+    dedicated = assign_dedicated(fit, recall.cut, view.layout)
+    for stake in fit:
+        if stake.inside and (astray := dedicated[stake.uid] - stake.inside):
+            nodes = format_cpuset(binding.nodes[stake.uid])
+            binding.notes[stake.uid] = f"CPUs {format_cpuset(astray)} are outside NUMA node {nodes}, which is full"
+    return where, dedicated
+
+
+def _stake(pod: Pod, layout: Layout, binding: Binding) -> Stake:
+    nodes = binding.nodes.get(pod.uid)
+    if nodes is None:
+        near = tuple(sorted({layout.card_numa.get(card, -1) for card in pod.cards}))
+        return Stake(pod.uid, pod.whole, pod.numa or near)
+    inside = layout.within(nodes)
+    alone = pod.uid in binding.exclusive.values()
+    return Stake(pod.uid, len(inside) if alone else pod.whole, tuple(sorted(nodes)), inside)
+
+
+def _settle_bound(
+    view: Round, where: dict[str, str], dedicated: Mapping[str, CpuSet], binding: Binding
+) -> dict[str, CpuSet]:
+    """CPUs each bound pool can have; where a node has fewer CPUs left than pools, its pods are not bound."""
+    left = view.layout.lendable.difference(*dedicated.values())
+    names = sorted({pool for pool in where.values() if node_of(pool) is not None})
+    inside = {name: left & view.layout.within(frozenset({node_of(name) or 0})) for name in names}
+    for cpus in dict.fromkeys(inside.values()):
+        crowd = [name for name in names if inside[name] == cpus]
+        if len(crowd) <= len(cpus):
+            continue
+        for pod in view.pods:
+            if where[pod.uid] in crowd:
+                where[pod.uid] = pod.pool
+                binding.drop(pod.uid, f"not bound: its NUMA node has {len(cpus)} CPUs left for {len(crowd)} pools")
+        inside = {name: part for name, part in inside.items() if name not in crowd}
+    return inside
+
+
+def _most(inside: Mapping[str, CpuSet], needs: Mapping[str, int]) -> dict[str, int]:
+    """CPUs of its node for each bound pool: all of them, or its part where several are bound there."""
+    most: dict[str, int] = {}
+    for cpus in dict.fromkeys(inside[name] for name in sorted(inside)):
+        most |= normalise({name: needs[name] for name in sorted(inside) if inside[name] == cpus}, len(cpus))
+    return most
 
 
 def _members(view: Round, pool_of: Mapping[str, str]) -> dict[str, list[Pod]]:
@@ -164,8 +213,9 @@ def _requirements(
     pools: dict[str, PoolRecall] = {}
     for name, pods in members.items():
         before = recall.pools.get(name, PoolRecall(policy=chosen.provision.start))
-        views = tuple(view.tracks[pod.uid].view(pod, settings.settle, stale=view.stale) for pod in pods)
-        pool = PoolView(name=name, pods=views, fresh=view.fresh)
+        told = [pod for pod in pods if view.known or not before.needs or view.tracks[pod.uid].smooth is not None]
+        views = tuple(view.tracks[pod.uid].view(pod, settings.settle, stale=view.stale) for pod in told)
+        pool = PoolView(name=name, pods=views, held=len(recall.cut.shared.get(name, ())), fresh=view.fresh)
         needs[name], memory = chosen.provision.advise(pool, chosen.provision_settings, before.policy)
         need = math.ceil(needs[name].cores - 1e-9)
         if view.fresh or not before.needs:
@@ -188,24 +238,31 @@ def _rules(layout: Layout, settings: Settings) -> Rules:
     )
 
 
-def pools(made: Plan, layout: Layout) -> tuple[PoolAdvice, ...]:
-    """System, dedicated, the shared pools by name, reclaimed; each with the arithmetic behind it."""
+def pools(made: Plan, layout: Layout, memory: str = "") -> tuple[PoolAdvice, ...]:
+    """System, dedicated, the shared pools by name, reclaimed; each with the arithmetic behind it.
+
+    `memory` is the arithmetic of what guests may hold, told with their pool.
+    """
     cut = made.cut
     given = NONE.union(*cut.dedicated.values())
     short = " (the node is full: every pool got its share)" if made.squeezed else ""
     parts = [_pool(SYSTEM, layout.system, len(layout.system), "reserved for the system, never lent")]
     if cut.dedicated:
         pods = f"{len(cut.dedicated)} pod{'s' if len(cut.dedicated) > 1 else ''}"
-        parts.append(_pool(DEDICATED, given, len(given), f"{len(given)} CPUs requested by {pods}, each its own"))
+        alone = f"; alone on NUMA node {format_cpuset(made.binding.exclusive)}" if made.binding.exclusive else ""
+        reason = f"{len(given)} CPUs requested by {pods}, each its own{alone}"
+        parts.append(_pool(DEDICATED, given, len(given), reason))
     for name, cpus in sorted(cut.shared.items()):
         need = made.requirements[name]
-        parts.append(_pool(name, cpus, need.cores, f"{len(cpus)} CPUs for {need.reason}{short}"))
+        full = " (its NUMA node has no more)" if node_of(name) is not None and len(cpus) < need.cores else short
+        parts.append(_pool(name, cpus, need.cores, f"{len(cpus)} CPUs for {need.reason}{full}"))
     owned = len(NONE.union(*cut.shared.values()))
     reason = f"{len(cut.lent)} of {len(layout.lendable)} lendable − {len(given)} dedicated − {owned} shared"
     if cut.overlap:
         reason += f"; also on CPUs {format_cpuset(cut.overlap)} of shared pools, behind their owners"
     elif not cut.lent:
         reason += "; not one CPU is left for guests"
+    reason += f"; {memory}" if memory else ""
     parts.append(_pool(RECLAIMED, cut.reclaimed, 0.0, reason))
     return tuple(parts)
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from neap.advisor.core.policy import PodView
+from neap.common.errors import InputError
+from neap.common.model.enhancement import Enhancement, enhancement
+from neap.common.model.manifest import kube_qos
 from neap.common.model.placement import Placement
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
@@ -22,11 +25,12 @@ RECLAIMED: Final = "reclaimed"
 SHARE: Final = "share"
 SYSTEM: Final = "system"
 _OWN: Final = {QosClass.DEDICATED: DEDICATED, QosClass.RECLAIMED: RECLAIMED, QosClass.SYSTEM: SYSTEM}
+PLAIN: Final = Enhancement()
 
 
 @dataclass(frozen=True)
 class Pod:
-    """One ledger entry. A shared pod may name its pool, but not one of the pools that other classes own."""
+    """One ledger entry. A shared pod may name its pool, but none that other classes or NUMA nodes own."""
 
     uid: str
     about: ObjectRef
@@ -37,6 +41,9 @@ class Pod:
     memory: Bytes
     numa: tuple[int, ...]
     cards: tuple[int, ...]
+    home: str = "guaranteed"  # Kubernetes' class, as it names the cgroup
+    wish: Enhancement = PLAIN
+    refused: str = ""  # why its annotations do not hold
 
     @property
     def is_owner(self) -> bool:
@@ -56,18 +63,29 @@ class Pod:
         requests = workload.requests
         limits = [container.limits.get(CPU) for container in workload.containers]
         quotas = [limit for limit in limits if limit is not None]
-        asked = SHARE if workload.pool in {*_OWN.values(), ""} else workload.pool
+        own = workload.pool in {*_OWN.values(), ""} or "@" in workload.pool
+        wish, refused = _enhancement(workload)
         return cls(
             uid=workload.uid,
             about=ObjectRef(namespace=workload.namespace, name=workload.name, uid=workload.uid),
             workload=workload,
-            pool=_OWN.get(workload.qos, asked),
+            pool=_OWN.get(workload.qos, SHARE if own else workload.pool),
             request=requests.get(RECLAIMED_CPU if guest else CPU, 0) / 1000,
             limit=sum(quotas) / 1000 if quotas and len(quotas) == len(limits) else None,
             memory=requests.get(RECLAIMED_MEMORY if guest else MEMORY, 0),
             numa=placement.numa,
             cards=tuple(sorted({share.card for share in placement.gpus})),
+            home=kube_qos(workload.containers).lower(),
+            wish=wish,
+            refused=refused,
         )
+
+
+def _enhancement(workload: Workload) -> tuple[Enhancement, str]:
+    try:
+        return enhancement(workload.annotations, workload.qos), ""
+    except InputError as error:
+        return Enhancement(), str(error)
 
 
 @dataclass(slots=True)
@@ -93,8 +111,9 @@ class Track:
         for usage in containers:
             cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < math.inf else None)
             memories.append(usage.memory if usage.working_set is None else usage.working_set)
-            if usage.cpu_stall is not None and 0 <= usage.cpu_stall.some10 <= 1:
-                stalls.append(usage.cpu_stall.some10)
+            if usage.cpu_stall is not None:  # since the last reading, or the average that lags behind
+                stall = usage.cpu_stall.some if usage.cpu_stall.some is not None else usage.cpu_stall.some10
+                stalls += [stall] if 0 <= stall <= 1 else []
         known = [cpu for cpu in cpus if cpu is not None]
         self.now = min(sum(known), most) if known and len(known) == len(cpus) else None
         self.stall = max(stalls, default=None)

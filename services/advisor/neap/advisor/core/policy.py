@@ -1,19 +1,21 @@
-"""What a policy is given, and what it answers. A plugin module's PLUGIN is one of the two kinds below.
+"""What a policy is given, and what it answers. A plugin module's PLUGIN is one of the three kinds below.
 
 A policy is a pure function of a frozen view, its own settings and, for provision, a small memory per pool that
-it gets back in the next round. Bad input is answered with the conservative value, never with an exception.
+it gets back in the next round; a memory policy finds in its view what was advised last. Bad input is answered with
+the conservative value, never with an exception.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from neap.common.errors import SettingsError
-from neap.common.units import Cores, Ratio
+from neap.common.model.advice import Knobs
+from neap.common.units import Bytes, Cores, Ratio
 
 
 class PodView(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,7 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     pods: tuple[PodView, ...]  # sorted by uid
+    held: int = 0  # CPUs it has had since the last round; 0: unknown
     fresh: bool = True  # False: no new report since the last round, so nothing may be learnt from it
 
 
@@ -77,6 +80,49 @@ class Offer(msgspec.Struct, frozen=True):
     arithmetic: str
 
 
+class MemoryPod(msgspec.Struct, frozen=True, kw_only=True):
+    """One pod's memory in bytes; None means unknown, never zero."""
+
+    uid: str
+    target: str = ""  # of its knobs; empty: no ledger entry, so it gets none
+    home: str = "guaranteed"  # Kubernetes' class, whose cgroup it lives in
+    pool: str = ""
+    guest: bool = False
+    request: Bytes = 0
+    used: Bytes | None = None  # memory.current
+    working: Bytes | None = None  # without the page cache that was not used lately
+    peak: Bytes | None = None  # highest working set over the window
+    cache: Bytes | None = None  # page cache
+    apart: bool = False  # lives on NUMA nodes where guests may not go
+
+    @property
+    def idle_cache(self) -> Bytes:
+        """Page cache that was not used lately; nothing where that is unknown."""
+        return 0 if self.used is None or self.working is None else max(0, self.used - self.working)
+
+
+class MemoryView(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine's memory in bytes; None means unknown, never zero."""
+
+    capacity: Bytes
+    reserved: Bytes = 0  # kept for the system
+    available: Bytes | None = None  # what the kernel could give without swapping
+    free: Bytes | None = None  # on the NUMA nodes where guests may go
+    apart: Bytes = 0  # free on the other NUMA nodes
+    watermark: Bytes | None = None  # free at which the kernel starts to reclaim, summed over NUMA nodes
+    pods: tuple[MemoryPod, ...] = ()  # by uid
+    before: Mapping[str, Knobs] = {}  # advised last, by target
+    fresh: bool = True  # False: no new report since the last round
+    blind: str = ""  # why nothing measured can be trusted
+
+
+class MemoryProposal(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory knobs by target, and the arithmetic behind them; empty: nothing to say."""
+
+    knobs: dict[str, Knobs] = {}
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Policy:
     """What the plugin folder holds; `settings` is a frozen Struct whose fields all have defaults."""
@@ -100,26 +146,39 @@ class HeadroomPolicy(Policy):
 
 
 @dataclass(frozen=True)
+class MemoryPolicy(Policy):
+    """What some cgroups should hold of memory, or keep. Several are in force; each speaks of knobs of its own."""
+
+    advise: Callable[[MemoryView, Any], MemoryProposal]
+
+
+@dataclass(frozen=True)
 class Chosen:
-    """The two policies in force, with their settings."""
+    """The policies in force, with their settings."""
 
     provision: ProvisionPolicy
     provision_settings: msgspec.Struct
     headroom: HeadroomPolicy
     headroom_settings: msgspec.Struct
+    memory: tuple[tuple[MemoryPolicy, msgspec.Struct], ...] = ()
 
 
-def choose(policies: Mapping[str, Policy], provision: str, headroom: str, tune: Mapping[str, float]) -> Chosen:
+def choose(
+    policies: Mapping[str, Policy], provision: str, headroom: str, memory: Sequence[str], tune: Mapping[str, float]
+) -> Chosen:
     """The policies by name, with `tune` ("plugin.field" -> value) applied.
 
     Raises:
         SettingsError: no such plugin, one of the wrong kind, an unknown field or a value out of bounds.
     """
     sizing, lending = policies.get(provision), policies.get(headroom)
+    keeping = [(name, policies.get(name)) for name in memory]
     if not isinstance(sizing, ProvisionPolicy):
         raise SettingsError(f"provision = {provision!r} is no provision policy (known: {', '.join(policies)})")
     if not isinstance(lending, HeadroomPolicy):
         raise SettingsError(f"headroom = {headroom!r} is no headroom policy (known: {', '.join(policies)})")
+    if wrong := sorted(name for name, policy in keeping if not isinstance(policy, MemoryPolicy)):
+        raise SettingsError(f"memory = {wrong} are no memory policies (known: {', '.join(policies)})")
     tuned: dict[str, dict[str, float]] = {}
     for key, value in tune.items():
         plugin, _, name = key.partition(".")
@@ -132,6 +191,11 @@ def choose(policies: Mapping[str, Policy], provision: str, headroom: str, tune: 
             msgspec.convert(tuned.get(provision, {}), sizing.settings, strict=False),
             lending,
             msgspec.convert(tuned.get(headroom, {}), lending.settings, strict=False),
+            tuple(
+                (policy, msgspec.convert(tuned.get(name, {}), policy.settings, strict=False))
+                for name, policy in keeping
+                if isinstance(policy, MemoryPolicy)
+            ),
         )
     except msgspec.ValidationError as error:
         raise SettingsError(f"tune: {error}") from None

@@ -23,6 +23,11 @@ class Wish:
     lately: int  # most of the last rounds, this one included
     held: int  # what it has
     rising: bool  # its usage went up since the last report
+    most: int | None = None  # CPUs it can have at all, where it is bound to a part of the machine
+
+    def clip(self, cpus: int) -> int:
+        """No more than it can have."""
+        return cpus if self.most is None else min(cpus, self.most)
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,16 @@ def size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules, 
     `lent` is the reclaimed pool's size before (None: there was none). Without `growing` (no new report) it
     gets nothing back.
 
-    Laws: the sum is at most free; nobody gets less than its need unless all needs do not fit; above its minimum
-    the reclaimed pool grows by at most step; a single shared pool never shrinks while its usage rises.
+    Laws: the sum is at most free; nobody gets less than its need, as far as it can have it at all, unless all
+    needs do not fit; above its minimum the reclaimed pool grows by at most step; a single shared pool never shrinks while its usage rises.
     """
     names = sorted(wishes)
-    bare = {name: max(wishes[name].need, rules.pool_minimum) for name in names}
+    bare = {name: wishes[name].clip(max(wishes[name].need, rules.pool_minimum)) for name in names}
     if sum(bare.values()) > free:
         shared = normalise(bare, free)
         together = len(names) > free
         return Sizes(shared, 0, min(rules.reclaimed_minimum, free), squeezed=True, together=together)
-    want = {name: _patient(wishes[name], rules) for name in names}
+    want = {name: wishes[name].clip(_patient(wishes[name], rules)) for name in names}
     left = free - sum(bare.values())
     if sum(want.values()) > free:  # patience does not fit: who rises first, then who was most patient
         for name in sorted(names, key=lambda name: (not wishes[name].rising, bare[name] - want[name], name)):
@@ -72,7 +77,7 @@ def size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules, 
     most = rest if lent is None else max(lent + (rules.step if growing else 0), rules.reclaimed_minimum)
     allowed = min(rest, most)
     for name in sorted(names, key=lambda name: (want[name] - wishes[name].held, name)):
-        back = max(0, min(rest - allowed, wishes[name].held - want[name]))
+        back = max(0, min(rest - allowed, wishes[name].clip(wishes[name].held) - want[name]))
         want[name], rest = want[name] + back, rest - back
     reclaimed = min(allowed, rest)
     overlap = min(max(0, rules.reclaimed_minimum - reclaimed), sum(want.values()))

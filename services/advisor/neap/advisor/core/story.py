@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neap.advisor.core.pod import RECLAIMED, Pod
 from neap.common.model.advice import NodeAdvice
@@ -28,6 +28,7 @@ class Scene:
     advice: NodeAdvice
     sizes: Mapping[str, int]  # CPUs by uid
     sum: str
+    notes: Mapping[str, str] = field(default_factory=dict)  # by uid: what a pod asked for and did not get
 
 
 def tell(
@@ -44,8 +45,13 @@ def tell(
         if last is None:
             because = scene.sum if cgroup.pool == RECLAIMED else pools[cgroup.pool].reason
             told[pod.uid] = Told(advice.at, cpus)
+            note = f"; {scene.notes[pod.uid]}" if pod.uid in scene.notes else ""
             yield _line(
-                advice, pod, "advised", f"{where}; {because}", Measured(metric="pool_cpus", value=cpus, threshold=0)
+                advice,
+                pod,
+                "advised",
+                f"{where}; {because}{note}",
+                Measured(metric="pool_cpus", value=cpus, threshold=0),
             )
         elif cgroup.pool == RECLAIMED and cpus <= last.cpus * (1 - loss) and advice.at - last.at >= pause:
             told[pod.uid] = Told(advice.at, cpus)

@@ -52,6 +52,11 @@ class NodeView:
         """Whether anybody ever said anything about it."""
         return any((self.topology, self.usage, self.advice, self.headroom, self.enforcement))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether a usage report was heard that lists every container."""
+        return self.usage is not None and not self.usage.since
+
     def text(self, now: Seconds) -> str:
         """Everything, for people; unknown is said."""
         head = headline(self.topology) if self.topology else f"{self.name}  (its topology is unknown)"

@@ -10,7 +10,7 @@ from neap.common.model.placement import Checkpoint, Placed, Placement, Released,
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, RECLAIMED_CPU
 from neap.common.model.topology import NodeTopology
-from neap.common.model.usage import NodeUsage
+from neap.common.model.usage import NodeUsage, completed
 from neap.common.units import format_bytes
 
 HEADINGS = ("node", "cpus", "busy", "owners", "guests", "offer", "pods", "memory free", "stalled", "age")
@@ -22,6 +22,7 @@ class TopView:
 
     topology: dict[str, NodeTopology] = field(default_factory=dict)
     usage: dict[str, NodeUsage] = field(default_factory=dict)
+    full: dict[str, NodeUsage] = field(default_factory=dict)  # the last reports that listed every container
     headroom: dict[str, Headroom] = field(default_factory=dict)
     held: dict[str, dict[str, Placement]] = field(default_factory=dict)
 
@@ -31,7 +32,9 @@ class TopView:
             case NodeTopology(node=node):
                 self.topology[node] = message
             case NodeUsage(node=node):
-                self.usage[node] = message
+                if not message.since:
+                    self.full[node] = message
+                self.usage[node] = completed(message, self.full.get(node)) or message
             case Headroom(node=node):
                 self.headroom[node] = message
             case Placed(node=node) | Released(node=node) | Checkpoint(node=node):

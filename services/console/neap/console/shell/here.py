@@ -72,7 +72,8 @@ async def _look(host: HostFs, root: Path) -> tuple[NodeTopology, NodeUsage]:
     bus, mine = broker.bus("reporter"), broker.bus("console")
     await bus.ensure(STREAMS, CHANNELS)
     outside = Outside(bus=bus, clock=clock, host=host, tracer=NoTracer())
-    settings = {room.name: Sources().load(room.settings, room.name)}
+    whole = {f"{room.name}.full_every": "1"}  # each report lists every container
+    settings = {room.name: Sources(overrides=whole).load(room.settings, room.name)}
     [(service, _)] = build_services([room], settings, lambda *_: outside, nodes=["here"])
     stop = asyncio.Event()
     running = asyncio.ensure_future(Running(service, outside, count=lambda *_: None).run(stop))

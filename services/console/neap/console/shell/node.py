@@ -15,6 +15,7 @@ from neap.console.shell.reading import open_bus
 from neap.console.shell.submitting import cluster_clock
 
 REPORT_WAIT: Final[Seconds] = 2.5  # for the next usage report, which may never come
+FULL_WAIT: Final[Seconds] = 10.0  # for one that lists every container, once there are reports
 
 
 async def show_cluster_node(name: str, url: str) -> str:
@@ -30,6 +31,8 @@ async def show_cluster_node(name: str, url: str) -> str:
         stored = (bus.watch(channel.only(node=name)) for channel in (TOPOLOGY, ADVICE, HEADROOM, ENFORCEMENT))
         await asyncio.gather(*(_until(source, view, CaughtUp) for source in stored))
         await asyncio.wait([report], timeout=REPORT_WAIT)
+        if view.usage is not None:
+            await asyncio.wait([report], timeout=FULL_WAIT)
         report.cancel()
         if not view.is_known:
             raise InputError(f"node {name!r}: nobody has said anything about it")
@@ -41,5 +44,5 @@ async def _until(source: AbstractAsyncContextManager[Any], view: NodeView, end: 
         async for item in items:
             if isinstance(item, Received):
                 view.see(item.message)
-            if isinstance(item, end):
+            if isinstance(item, end) and (end is CaughtUp or view.is_whole):
                 return

@@ -25,7 +25,7 @@ from neap.common.units import Seconds
 ROOMS: Final = ("virtual", "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler")
 HARDWARE: Final = "virtual"  # kernels answer at once: the process that plays them goes first
 BEHIND_HARDWARE: Final = 5  # niceness of the rooms
-GRACE: Final[Seconds] = 12.0
+GRACE: Final[Seconds] = 20.0  # longer than a room takes that uses all of its own
 MOST_RESTARTS: Final = 20
 RESTART_AFTER: Final[Seconds] = 0.2
 PR_SET_PDEATHSIG: Final = 1

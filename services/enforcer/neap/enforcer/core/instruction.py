@@ -3,15 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from neap.common.model.advice import WriteStatus
+from neap.common.model.enforcement import Rung
 from neap.common.runtime.machine import Instruction
 from neap.enforcer.core.knob import Site
 from neap.enforcer.core.kubepods import Tree
 
 Originals: TypeAlias = Mapping[Site, str]  # what every knob showed before it was first written
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Instruction):
+    """Find out what this kernel offers. Answers Probed."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What was found. `root` is "" where pods have no cgroups; `denied` is "" where they can be written."""
+
+    root: str
+    denied: str = ""
+    controllers: tuple[str, ...] = ()  # of the pods' root
+    files: tuple[str, ...] = ()  # in the pods' root
+    switches: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # texts of the knobs' `enabled_by` files in the root cgroup
+    resctrl: bool = False
+    kernel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RungFound:
+    """A door to the containers was tried; heard from whoever tries it (the NRI client), again when that changes."""
+
+    rung: Rung
+    works: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellRuntime(Instruction):
+    """Bring running containers in line with the advice that holds. Answers the ids that could not be changed."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFolders(Instruction):
+    """Be told at once when something comes or goes in these, or one of `files` is written. Answers Watched."""
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The directories that cannot be watched, and why."""
+
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +97,7 @@ class Write(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Apply(Instruction):
-    """Store `originals`, then write: `ordered` up to the first refusal, each of `loose` for itself.
+    """Store `originals`, then write: `ordered` up to the first refusal, each of `loose` for itself; then read back.
 
     Answers one Outcome per write, ordered ones first. What was restored is struck from the journal afterwards.
     """
@@ -60,10 +114,11 @@ class Apply(Instruction):
 
 
 class Outcome(NamedTuple):
-    """What became of one write."""
+    """What became of one write; `kept` is what the kernel shows after all of them, None where that cannot be read."""
 
     status: WriteStatus
     why: str = ""
+    kept: str | None = None
 
 
 def still_owed(originals: Originals, writes: tuple[Write, ...], outcomes: tuple[Outcome, ...]) -> dict[Site, str]:

@@ -6,6 +6,8 @@
     guaranteed     kubepods/pod<uid>       kubepods.slice/kubepods-pod<uid, "_" for "-">.slice
     container      <pod>/<id>              <pod>/cri-containerd-<id>.scope
 
+Beside them stand the resctrl groups of the node, as targets "resctrl/<group>".
+
 Paths are only ever *found* by listing, never put together from a message, so no message can point elsewhere.
 Source: kubernetes pkg/kubelet/cm/cgroup_manager_linux.go (names).
 """
@@ -13,16 +15,18 @@ Source: kubernetes pkg/kubelet/cm/cgroup_manager_linux.go (names).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final
 
 from neap.common.errors import InputError
+from neap.enforcer.core.rdt import RESCTRL
 
 SLICE: Final = ".slice"
 GUARANTEED: Final = "guaranteed"  # its pods hang from the root itself
 CLASSES: Final = (GUARANTEED, "burstable", "besteffort")
+OF_RESCTRL: Final = "resctrl/"
 _TARGET: Final = re.compile(r"(pod|class)/([A-Za-z0-9_.-]{1,128})")
 
 
@@ -39,9 +43,9 @@ def pod_named(name: str) -> str:
     return last.removeprefix("pod") if last.startswith("pod") else ""
 
 
-def is_container(name: str) -> bool:
-    """Whether a name below a pod is a cgroup; the kernel's own files all have a dot."""
-    return "." not in name or name.endswith(".scope")
+def containers_in(pod: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The paths of those names in a pod that are cgroups; the kernel's own files all have a dot."""
+    return tuple([f"{pod}/{name}" for name in names if "." not in name or name.endswith(".scope")])
 
 
 @lru_cache(maxsize=1024)
@@ -66,9 +70,17 @@ class Tree:
     classes: Mapping[str, str]
     pods: Mapping[str, str]  # by uid, as the driver spells it
     containers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by the pod's path, where asked for
+    groups: tuple[str, ...] | None = None  # resctrl groups; None: not asked for, or not mounted
 
     def path_of(self, target: str) -> str | None:
         """The host path of a target that passed `check_target`; None while there is no such cgroup."""
+        if target not in self._targets:
+            self._targets[target] = self._path_of(target)
+        return self._targets[target]
+
+    def _path_of(self, target: str) -> str | None:
+        if target.startswith(OF_RESCTRL):
+            return None if self.groups is None else f"{RESCTRL}/{target.removeprefix(OF_RESCTRL)}".rstrip("/")
         kind, name = check_target(target)
         if kind == "class":
             return self.root if name == GUARANTEED else self.classes.get(name)
@@ -83,10 +95,20 @@ class Tree:
         return tuple(found)
 
     def has(self, cgroup: str) -> bool:
-        """Whether a cgroup was listed."""
+        """Whether a cgroup, or a resctrl group, was listed."""
         return cgroup in self._paths
+
+    def folders(self) -> tuple[str, ...]:
+        """Every directory in which a cgroup may come or go."""
+        inside = (container for containers in self.containers.values() for container in containers)
+        return (self.root, *self.classes.values(), *self.pods.values(), *inside)
+
+    @cached_property
+    def _targets(self) -> dict[str, str | None]:
+        """Paths found before; a tree is asked for the same ones again and again."""
+        return {}
 
     @cached_property
     def _paths(self) -> frozenset[str]:
-        pods = frozenset(self.pods.values()) | frozenset(self.classes.values()) | {self.root}
-        return pods.union(*self.containers.values())
+        groups = () if self.groups is None else (RESCTRL, *(f"{RESCTRL}/{name}" for name in self.groups))
+        return frozenset((*self.folders(), *groups))

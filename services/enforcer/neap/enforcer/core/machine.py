@@ -1,10 +1,11 @@
 """The enforcer's decisions: when to look, what to write, when to give the node back.
 
     advice ─► Observe ─► Observed ─► plan ─► Apply ─► outcomes ─► Applied on the bus
-                ▲ every `reconcile_every` ticks, on changed advice, while something is still to be done
+                ▲ every `reconcile_every` ticks, on changed advice, when a cgroup comes or goes, while work is left
 
-One thing is under way at a time (`_busy`). No advice, lapsed advice and advice that is gone are one state: after
-`grace` nothing is wished any more, so everything written goes back to its original by the same path.
+One thing is under way at a time (`_busy`). Which advice holds is core/standing.py's business, what is to be written
+core/works.py's, what this kernel offers core/ladder.py's, what was said core/teller.py's. When no advice holds nothing
+is wished any more, so everything written goes back to its original by the same path.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from neap.common.contract.catalogue import ADVICE, NODE_APPLIED
-from neap.common.model.advice import Applied, KnobWrite, NodeAdvice, WriteStatus
+from neap.common.contract.catalogue import ADVICE, DEVICES, ENFORCEMENT
+from neap.common.host.port import Changed
+from neap.common.model.advice import KnobWrite, NodeAdvice, WriteStatus
+from neap.common.model.device import DeviceState
+from neap.common.model.enforcement import Rung
 from neap.common.runtime.machine import (
     Arrived,
     Count,
@@ -21,23 +25,40 @@ from neap.common.runtime.machine import (
     Event,
     Failed,
     Gone,
+    Heard,
     Instruction,
-    Publish,
+    Put,
     Stopping,
     Synced,
     Tick,
 )
 from neap.common.units import Seconds
-from neap.enforcer.core.instruction import Apply, Observe, Observed, Originals, Outcome, still_owed
-from neap.enforcer.core.knob import Knob, Site
+from neap.enforcer.core.instruction import (
+    Apply,
+    Observe,
+    Observed,
+    Originals,
+    Outcome,
+    Probe,
+    Probed,
+    RungFound,
+    TellRuntime,
+    Watched,
+    WatchFolders,
+)
+from neap.enforcer.core.knob import Knob, Reach, Site
 from neap.enforcer.core.kubepods import Tree
-from neap.enforcer.core.patience import Patience
-from neap.enforcer.core.plan import Aim, Plan, Scene, aims_of, make_plan, to_remember
-from neap.enforcer.core.story import applied_line, changes, knob_write, lost_share, not_written
-from neap.enforcer.core.wish import NOTHING, wishes_of
+from neap.enforcer.core.ladder import Ladder
+from neap.enforcer.core.runtime import Environments, environments
+from neap.enforcer.core.standing import Standing
+from neap.enforcer.core.story import not_written
+from neap.enforcer.core.teller import Teller
+from neap.enforcer.core.wish import NOTHING, Wishes, wishes_of
+from neap.enforcer.core.works import DRIFT, Works
+from neap.enforcer.nri.model import LeftAlone
 from neap.enforcer.settings import Settings
 
-DRIFT: Final = "drift"
+TELLING_FILES: Final = ("cgroup.events", "cgroup.procs")  # announced, or written, when processes move in
 
 
 class EnforcerMachine:
@@ -45,103 +66,167 @@ class EnforcerMachine:
 
     def __init__(self, settings: Settings, knobs: Mapping[str, Knob], originals: Originals) -> None:
         self._settings, self._knobs = settings, knobs
-        self._originals = {site: text for site, text in originals.items() if self._is_ours(site)}
-        self._foreign = len(originals) - len(self._originals)
-        self._advice: NodeAdvice | None = None
-        self._wishes = NOTHING
-        self._lapses_at: Seconds | None = None  # None: before Synced
-        self._safe = False  # nothing is wished: the node is, or goes, back
+        self._standing = Standing(settings.node, settings.grace, settings.period)
+        self._ladder = Ladder(knobs)
+        self._works = Works(settings, knobs, originals)
+        told = (site.cgroup for site in self._works.debt.originals)
+        self._teller = Teller(settings.node, settings.repeat_every, told)
+        self._wishes: Wishes = NOTHING
+        self._wished: tuple[tuple[str, str], ...] = ()  # its targets and files, without levels
+        self._told_in_vain: Wishes = NOTHING  # told although nothing can be written
         self._stopped = False
-        self._serial = 0
-        self._ticks = 0
-        self._busy: Observe | Apply | None = None
-        self._again = False  # look again as soon as nothing is under way
-        self._tree: Tree | None = None
-        self._texts: dict[Site, str | None] = {}
-        self._aims: dict[Site, Aim] = {}
-        self._made: dict[Site, str] = {}  # texts this process made true; another text there is drift
-        self._plan = Plan()
-        self._settled: Observed | None = None  # as long as the host shows this there is nothing to do
-        self._patience = Patience(settings.period, settings.backoff_limit)
-        self._told = {site.cgroup for site in self._originals}  # cgroups whose first application is on the trail
-        self._unsupported: set[str] = set()  # knobs reported as such
-        self._untold: tuple[KnobWrite, ...] = ()  # refused parts of the advice, told with the next Applied
+        self._serial = self._ticks = 0
+        self._busy: Probe | Observe | Apply | None = None
+        self._probe = True  # look at the kernel first
+        self._again = False  # look at the cgroups as soon as nothing is under way
+        self._environments: Environments = {}
+        self._told_runtime: Wishes | None = None  # None: it is to be told again
+        self._retell = False  # at the next tick
+        self._watched: tuple[str, ...] = ()
+        self._watch_again = False  # a watched directory may have gone and come
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """See Machine."""
-        if self._stopped and not isinstance(event, Done):
+        said = [*self._decide(event), *self._tell_runtime()]
+        if not self._standing.is_synced or not self._ladder.is_probed:
+            return said
+        stance, why = self._standing.told()
+        return [*said, *self._teller.enforcement(self._ladder.told(self._settings.node, event.at, stance, why))]
+
+    def validate(self) -> None:
+        """Every knob this process wrote can be taken back."""
+        self._works.debt.validate(self._works.tree)
+        assert not (self._standing.is_safe and self._wishes.texts), "something is wished although no advice holds"
+
+    def wished(self, target: str) -> Mapping[str, str]:
+        """What the advice that holds asks of one target, by kernel file; for doors other than the cgroups'."""
+        return {file: text for (name, file), text in self._wishes.texts.items() if name == target}
+
+    def environment(self, uid: str, container: str) -> Mapping[str, str]:
+        """The variables that limit a container's shares of cards."""
+        return self._environments.get((uid, container), {})
+
+    def _decide(self, event: Event) -> Sequence[Instruction]:
+        if self._stopped and not isinstance(event, Done | Failed):
             return ()
         match event:
             case Arrived(at=at, message=NodeAdvice() as advice):
                 return self._hear(advice, at)
             case Gone(at=at, channel=channel) if channel is ADVICE:
-                self._lose(at)
+                self._standing.withdraw(at)
             case Synced(at=at, channel=channel) if channel is ADVICE:
                 return self._sync(at)
             case Tick(at=at, name="reconcile"):
                 return self._tick(at)
-            case Done(at=at, instruction=Observe() as asked, outcome=Observed() as observed) if asked is self._busy:
-                return self._seen(observed, at)
-            case Done(at=at, instruction=Apply() as asked, outcome=outcomes) if asked is self._busy:
-                return self._written(asked, outcomes, at)
+            case Heard(at=at, what=Changed()):
+                return self._stirred(at)
+            case Arrived(message=DeviceState() as state):
+                self._environments = environments(state)
+            case Gone(channel=channel) if channel is DEVICES:
+                self._environments = {}
+            case Heard(what=RungFound() as found):
+                self._ladder.found(found)
+                self._told_runtime = None
+            case Heard(what=LeftAlone()):
+                return [_count("left_alone")]
+            case Done(instruction=TellRuntime(), outcome=refused):
+                return [_count("runtime_refused", len(refused))] if refused else ()
+            case Failed(instruction=TellRuntime()):
+                self._retell = True
+                return [_count("failed", what="TellRuntime")]
+            case Done(outcome=Watched(refused=refused)):
+                return [_count("unwatched", len(refused))] if refused else ()
+            case Done(at=at, instruction=asked, outcome=outcome) if asked is self._busy:
+                return self._done(asked, outcome, at)
+            case Failed(instruction=Put(key=key)) if key.channel is ENFORCEMENT:
+                self._teller.forget_enforcement()
             case Failed(at=at, instruction=instruction, error=error) if instruction is self._busy:
                 return self._fail(instruction, error, at)
             case Stopping(at=at):
                 return self._stop(at)
         return ()
 
-    def validate(self) -> None:
-        """Every knob this process wrote can be taken back."""
-        for site, text in self._made.items():
-            vanished = self._tree is not None and not self._tree.has(site.cgroup)
-            assert site in self._originals or vanished, f"{site} shows {text!r} and has no original"
-        for site in self._originals:
-            assert site.file in self._knobs, f"{site} is no knob"
-        assert not (self._safe and self._wishes.texts), "something is wished although the advice has lapsed"
+    def _done(self, asked: Instruction, outcome: object, at: Seconds) -> Sequence[Instruction]:
+        self._busy = None
+        match asked, outcome:
+            case Probe(), Probed() as found:
+                return self._probed(found, at)
+            case Observe(), Observed() as observed:
+                return self._seen(observed, at)
+            case Apply(), tuple() as outcomes:
+                return self._written(asked, outcomes, at)
+        return ()
 
     # -- advice ------------------------------------------------------------------------------------------------------
 
     def _hear(self, advice: NodeAdvice, at: Seconds) -> Sequence[Instruction]:
-        if advice.node != self._settings.node:
-            return (_count("advice_refused", reason="other node"),)
-        if advice.at > at + self._settings.grace + self._settings.period:  # it would outdo all advice until then
-            return (_count("advice_refused", reason="from the future"),)
-        before = self._advice
-        if before is not None and (advice.at, advice.seq) <= (before.at, before.seq):
+        if reason := self._standing.refusal(advice, at):
+            return (_count("advice_refused", reason=reason),)
+        if not self._standing.is_news(advice):
             return ()
-        self._advice = advice
-        if self._lapses_at is not None:
-            self._lapses_at = advice.expires + self._settings.grace
-        if before is not None and before.cgroups == advice.cgroups and not self._safe and not self._again:
-            return self._applied(at) if self._lapses_at is not None and self._busy is None else ()
-        self._safe = False
-        self._wishes, self._settled = wishes_of(advice, self._knobs), None
-        self._untold = self._wishes.refused
-        self._again = True
-        counts = [_count("advice_refused", reason=write.knob or "target") for write in self._untold]
+        before, was_safe = self._standing.advice, self._standing.is_safe
+        self._standing.follow(advice)
+        is_same = before is not None and (before.cgroups, before.resctrl) == (advice.cgroups, advice.resctrl)
+        if is_same and not was_safe and not self._again:
+            self._order()
+            self._again = bool(self._works.offload.orders)
+            return self._look(at) or (self._applied(at) if self._standing.is_synced and self._busy is None else ())
+        self._wish(advice)
+        self._teller.add(self._wishes.refused)
+        counts = [_count("advice_refused", reason=write.knob or "target") for write in self._wishes.refused]
         return [*counts, *self._look(at)]
 
-    def _lose(self, at: Seconds) -> None:
-        if self._lapses_at is not None:
-            self._lapses_at = min(self._lapses_at, at + self._settings.grace)
+    def _wish(self, advice: NodeAdvice) -> None:
+        """What is to be true from now on; what this kernel lacks is said once."""
+        self._wishes = wishes_of(advice, self._knobs, self._ladder.lacking)
+        self._wished = tuple(key for key in self._wishes.texts if not self._is_level(key[1]))
+        self._again = True
+        self._works.stir()
+        self._order()
+        for file, (target, text) in self._wishes.lacking.items():
+            self._tell_lacking(Site(target, file), text, self._ladder.lacking[file])
+
+    def _order(self) -> None:
+        levels = {key: text for key, text in self._wishes.texts.items() if self._is_level(key[1])}
+        self._works.offload.order(levels, self._standing.seq)
+
+    def _is_level(self, file: str) -> bool:
+        return self._knobs[file].reach is Reach.LEVEL
 
     def _sync(self, at: Seconds) -> Sequence[Instruction]:
-        if self._lapses_at is not None:
+        if self._standing.is_synced:
             return ()
-        self._lapses_at = (at if self._advice is None else self._advice.expires) + self._settings.grace
-        counts = [_count("journal_refused", self._foreign)] if self._foreign else []
-        return [*counts, *self._look(at)]
+        self._standing.sync(at)
+        self._again = True
+        foreign = self._works.debt.foreign
+        return [*([_count("journal_refused", foreign)] if foreign else []), *self._look(at)]
 
     def _tick(self, at: Seconds) -> Sequence[Instruction]:
         self._ticks += 1
-        is_round = self._ticks % self._settings.reconcile_every == 0 and (self._wishes.texts or self._originals)
-        if is_round or self._is_waiting_for_pods() or self._patience.is_due(at):
+        if self._retell:
+            self._retell, self._told_runtime = False, None
+        is_in_vain = self._is_wishing and not self._ladder.can_write
+        self._probe |= is_in_vain or self._ticks % self._settings.probe_every == 0
+        is_round = self._ticks % self._settings.reconcile_every == 0 and self._is_wishing
+        if is_round or self._works.offload.orders or self._is_waiting_for_pods() or self._works.patience.is_due(at):
             self._again = True
         return self._look(at)
 
+    def _stirred(self, at: Seconds) -> Sequence[Instruction]:
+        """A cgroup came or went, or a process moved into one."""
+        self._watch_again = True
+        self._again |= self._is_wishing
+        self._probe |= not self._ladder.can_write
+        return self._look(at)
+
+    @property
+    def _is_wishing(self) -> bool:
+        """Whether there is anything to be kept true, or to be given back."""
+        return bool(self._wishes.texts or self._works.debt.originals)
+
     def _is_waiting_for_pods(self) -> bool:
         """Whether advice names a pod whose cgroup was not there at the last look."""
-        tree = self._tree
+        tree = self._works.tree
         return tree is not None and any(
             tree.path_of(cgroup.target) is None for cgroup in self._wishes.cgroups if cgroup.target.startswith("pod/")
         )
@@ -149,151 +234,147 @@ class EnforcerMachine:
     # -- look, plan, write -------------------------------------------------------------------------------------------
 
     def _look(self, at: Seconds) -> Sequence[Instruction]:
-        if self._lapses_at is None or self._busy is not None:
+        if not self._standing.is_synced or self._busy is not None or self._stopped:
             return ()
-        if at > self._lapses_at and not self._safe:
-            self._safe, self._again, self._wishes, self._settled = True, True, NOTHING, None
-        if not self._again:
+        if self._standing.lapse(at):
+            self._give_back()
+        if self._probe:
+            self._serial, self._probe = self._serial + 1, False
+            self._busy = Probe(self._serial)
+        elif self._again:
+            self._again = False
+            self._busy = self._observe()
+        else:
             return ()
-        self._again = False
-        self._serial += 1
-        self._busy = Observe(self._serial, tuple(self._wishes.texts), tuple(self._originals))
         return (self._busy,)
 
+    def _observe(self) -> Observe:
+        self._serial += 1
+        return Observe(self._serial, self._wished + self._works.offload.orders, self._works.debt.sites)
+
+    def _give_back(self) -> None:
+        """Nothing is wished any more."""
+        self._again, self._wishes, self._wished = True, NOTHING, ()
+        self._works.stir()
+        self._works.offload.order({}, self._standing.seq)
+
+    def _probed(self, found: Probed, at: Seconds) -> Sequence[Instruction]:
+        lacked = self._ladder.lacking
+        self._ladder.probed(found)
+        if lacked != self._ladder.lacking and self._wishes is not NOTHING and self._standing.advice is not None:
+            self._wish(self._standing.advice)
+        if found.root:
+            return self._look(at)
+        return [_count("failed", what="no cgroup root"), *self._watch(None), *self._applied(at)]
+
     def _seen(self, observed: Observed, at: Seconds) -> Sequence[Instruction]:
-        self._busy = None
         if observed.tree is None:
-            return (_count("failed", what="no cgroup root"),)
-        if observed == self._settled:
-            return [*self._applied(at), *self._look(at)]
-        tree = self._tree = observed.tree
-        self._texts = dict(observed.texts)
-        owed = len(self._originals)
-        self._originals = {site: text for site, text in self._originals.items() if tree.has(site.cgroup)}
-        self._told.intersection_update(tree.pods.values())
-        self._aim(tree)
-        scene = Scene(tree, self._texts, self._knobs, self._patience.still(self._aims, at), self._exclusive(tree))
-        self._plan = make_plan(self._aims, scene)
-        for site in self._plan.refused:
-            self._patience.refused(site, self._aims[site].text, at)
-        self._originals = to_remember(self._plan, scene, self._originals)
-        if self._plan.ordered or self._plan.loose or owed != len(self._originals):
-            return (self._apply(),)
-        if not self._patience.refused_any:
-            self._settled = observed
-        return [*self._tell_pods((), at), *self._applied(at), *self._look(at)]
+            self._probe = True
+            return [_count("failed", what="no cgroup root"), *self._applied(at)]
+        watch = self._watch(observed.tree)
+        if self._works.is_settled(observed):
+            return [*watch, *self._applied(at), *self._look(at)]
+        why_back = "no longer advised"
+        if self._standing.is_safe:
+            why_back = "enforcer stops" if self._stopped else "advice lapsed"
+        why = f"advice {self._standing.seq}"
+        is_work = self._works.lay_out(self._wishes, observed, at, why=why, why_back=why_back)
+        self._teller.add(self._works.not_done())
+        for file, site in self._works.lacked().items():
+            self._tell_lacking(site, self._works.text_for(site), f"no {file} in this cgroup")
+        if is_work and (self._ladder.can_write or self._stopped):
+            return [*watch, self._apply()]
+        if is_work:
+            self._tell_in_vain()
+        return [*watch, *self._tell_pods((), at), *self._applied(at), *self._look(at)]
 
-    def _aim(self, tree: Tree) -> None:
-        why = f"advice {self._seq}"
-        why_back = "advice lapsed" if self._safe else "no longer advised"
-        aims = aims_of(self._wishes, tree, self._originals, self._knobs, why=why, why_back=why_back)
-        self._aims = {
-            site: aim._replace(why=DRIFT) if not aim.restores and self._made.get(site) == aim.text else aim
-            for site, aim in aims.items()
-        }
-        self._made = {site: text for site, text in self._made.items() if site in aims and not aims[site].restores}
-        self._patience.keep(aims.keys())
-
-    def _exclusive(self, tree: Tree) -> frozenset[str]:
-        prefixes = self._settings.exclusive_pools
-        paths = (tree.path_of(cgroup.target) for cgroup in self._wishes.cgroups if cgroup.pool.startswith(prefixes))
-        return frozenset(path for path in paths if path is not None)
+    def _watch(self, tree: Tree | None) -> Sequence[Instruction]:
+        """Be told of what comes and goes; who is watched for the first time may have changed before."""
+        above = (root.rpartition("/")[0] for root in self._settings.cgroup_roots)
+        folders = tuple(dict.fromkeys(above)) if tree is None else tree.folders()
+        if self._stopped or (folders == self._watched and not self._watch_again):
+            return ()
+        self._again |= folders != self._watched and tree is not None
+        self._watched, self._watch_again = folders, False
+        return (WatchFolders(folders, TELLING_FILES if tree is not None and tree.containers else ()),)
 
     def _apply(self) -> Apply:
         self._serial += 1
-        plan, self._settled = self._plan, None
-        self._busy = Apply(self._serial, dict(self._originals), tuple(plan.ordered), tuple(plan.loose))
+        self._busy = self._works.apply(self._serial)
         return self._busy
 
     def _written(self, asked: Apply, outcomes: tuple[Outcome, ...], at: Seconds) -> Sequence[Instruction]:
-        self._busy = None
-        self._originals = still_owed(self._originals, asked.writes, outcomes)
-        for write, outcome in zip(asked.writes, outcomes, strict=True):
-            if outcome.status is WriteStatus.WRITTEN:
-                self._texts[write.site] = write.text
-                if write.restores:
-                    self._made.pop(write.site, None)
-                else:
-                    self._made[write.site] = write.text
-                self._patience.accepted(write.site)
-            elif outcome.status is not WriteStatus.VANISHED:
-                self._patience.refused(write.site, self._aims[write.site].text, at)
-        told = tuple(knob_write(write, outcome) for write, outcome in zip(asked.writes, outcomes, strict=True))
+        told = self._works.settle(asked, outcomes, at)
+        self._teller.add(told)
+        self._probe |= any(outcome.status is WriteStatus.REFUSED for outcome in outcomes)  # is it the right to write?
         counts = [
             _count("writes", by, status=str(status))
             for status in WriteStatus
-            if (by := sum(outcome.status is status for outcome in outcomes))
+            if (by := sum(write.status is status for write in told))
         ]
         if drifted := len({write.site for write in asked.writes if write.why == DRIFT}):
             counts.append(_count("drift", drifted))
-        return [*counts, *self._tell_pods(told, at), *self._applied(at, told), *self._look(at)]
+        return [*counts, *self._tell_pods(told, at), *self._applied(at), *self._look(at)]
+
+    def _tell_runtime(self) -> Sequence[Instruction]:
+        """Once the pods' cgroups are as advised, their containers follow."""
+        if not self._ladder.works(Rung.NRI) or self._busy is not None or self._wishes is self._told_runtime:
+            return ()
+        self._told_runtime = self._wishes
+        self._serial += 1
+        return (TellRuntime(self._serial),)
 
     def _fail(self, failed: Instruction, error: str, at: Seconds) -> Sequence[Instruction]:
         """The host cannot be read, or the journal not be stored: then nothing was written."""
         self._busy = None
+        count = _count("failed", what=type(failed).__name__)
+        if isinstance(failed, Probe):
+            self._probe = True
+            self._ladder.failed(error)
+        if isinstance(failed, Observe) and self._stopped and self._works.put_back_blindly():
+            return [count, self._apply()]
         if isinstance(failed, Apply):
             texts = {write.site: write.text for write in failed.writes}
-            self._untold = tuple(not_written(site, text, WriteStatus.REFUSED, error) for site, text in texts.items())
-        return [_count("failed", what=type(failed).__name__), *self._applied(at)]
+            self._teller.add(not_written(site, text, WriteStatus.REFUSED, error) for site, text in texts.items())
+        return [count, *self._applied(at)]
 
     # -- giving back -------------------------------------------------------------------------------------------------
 
     def _stop(self, at: Seconds) -> Sequence[Instruction]:
-        """Everything written goes back now, from what is known: there is no time for another look."""
-        self._stopped, self._safe, self._wishes = True, True, NOTHING
-        if not self._originals:
+        """Everything written goes back now; one look, so that nothing of ours stays on what started meanwhile."""
+        self._standing.stop(at)
+        self._give_back()
+        self._stopped = True
+        if not self._works.debt.originals:
             return self._applied(at)
-        root = next(r for r in self._settings.cgroup_roots if next(iter(self._originals)).cgroup.startswith(r))
-        tree = self._tree or Tree(root, {}, {})
-        self._aims = aims_of(NOTHING, tree, self._originals, self._knobs, why="", why_back="enforcer stops")
-        self._plan = make_plan(self._aims, Scene(tree, self._texts, self._knobs, blind=True))
-        return (self._apply(),)
+        self._busy = self._observe()
+        return (self._busy,)
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _seq(self) -> int:
-        return self._advice.seq if self._advice is not None else 0
+    def _applied(self, at: Seconds) -> Sequence[Instruction]:
+        restored = self._standing.is_safe and not self._works.debt.originals
+        return self._teller.applied(at, self._standing.seq, restored=restored)
 
-    def _applied(self, at: Seconds, writes: tuple[KnobWrite, ...] = ()) -> Sequence[Instruction]:
-        node = self._settings.node
-        refused = [
-            not_written(site, self._aims[site].text, WriteStatus.REFUSED, why)
-            for site, why in self._plan.refused.items()
-        ]
-        lacking = {site.file: site for site in self._plan.unsupported if site.file not in self._unsupported}
-        self._unsupported.update(lacking)
-        unsupported = [
-            not_written(site, self._aims[site].text, WriteStatus.UNSUPPORTED, f"unsupported: no {file} in this cgroup")
-            for file, site in lacking.items()
-        ]
-        told = (*self._untold, *refused, *unsupported, *writes)
-        self._untold, self._plan = (), Plan()
-        restored = self._safe and not self._originals
-        message = Applied(at=at, source="enforcer", node=node, advice_seq=self._seq, writes=told, restored=restored)
-        return (Publish(NODE_APPLIED.at(node=node), message),)
+    def _tell_pods(self, writes: Sequence[KnobWrite], at: Seconds) -> Sequence[Instruction]:
+        tree, plan, seq = self._works.tree, self._works.plan, self._standing.seq
+        if tree is None or not self._ladder.can_write:
+            return ()
+        shrink = self._settings.shrink_told
+        return self._teller.pods(self._wishes.cgroups, tree, plan, writes, at=at, seq=seq, shrink_told=shrink)
 
-    def _tell_pods(self, writes: tuple[KnobWrite, ...], at: Seconds) -> list[Instruction]:
-        """A pod's trail: the first time its advice is true, and when it loses a good part of its CPUs."""
-        told: list[Instruction] = []
-        for cgroup in self._wishes.cgroups:
-            path = self._tree.path_of(cgroup.target) if self._tree is not None else None
-            if path is None or cgroup.about is None:
-                continue
-            changed, sets = changes(writes, path), self._plan.sets.get(path)
-            first = path not in self._told
-            shrinks = "cpuset.cpus" in changed and lost_share(sets) >= self._settings.shrink_told
-            if first or shrinks:
-                self._told.add(path)
-                line = applied_line(cgroup, changed, sets, at=at, node=self._settings.node, seq=self._seq, first=first)
-                told.append(line)
-        return told
+    def _tell_lacking(self, site: Site, text: str, why: str) -> None:
+        if self._ladder.met(site.file, why):
+            self._teller.add([not_written(site, text, WriteStatus.UNSUPPORTED, f"unsupported: {why}")])
 
-    def _is_ours(self, site: Site) -> bool:
-        """A journal is input: only knobs we know, only below the roots."""
-        roots = tuple(root + "/" for root in self._settings.cgroup_roots)
-        inside = (site.cgroup + "/").startswith(roots) and ".." not in site.cgroup.split("/")
-        return inside and site.file in self._knobs
+    def _tell_in_vain(self) -> None:
+        """What would be written if it could be; once for each advice."""
+        if self._wishes is self._told_in_vain:
+            return
+        self._told_in_vain = self._wishes
+        texts = {write.site: write.text for write in (*self._works.plan.ordered, *self._works.plan.loose)}
+        why = f"unsupported: {self._ladder.why_not}"
+        self._teller.add(not_written(site, text, WriteStatus.UNSUPPORTED, why) for site, text in texts.items())
 
 
 def _count(metric: str, by: float = 1.0, /, **labels: str) -> Count:

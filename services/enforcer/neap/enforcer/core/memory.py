@@ -31,6 +31,26 @@ def format_limit(limit: Bytes) -> str:
     return str(limit)
 
 
+def format_protection(amount: Bytes) -> str:
+    """Bytes; 0 protects nothing.
+
+    Raises:
+        InputError: negative, or beyond any machine.
+    """
+    if not 0 <= amount < LARGEST:
+        raise InputError(f"{amount} bytes are no protection (0 and more)")
+    return str(amount)
+
+
+def format_swap(limit: Bytes) -> str:
+    """Bytes, "max" for -1; 0 keeps the cgroup out of swap.
+
+    Raises:
+        InputError: below -1, or beyond any machine.
+    """
+    return LIFTED if limit == UNLIMITED else format_protection(limit)
+
+
 def parse_limit(text: str) -> Bytes:
     """Bytes, -1 for "max".
 
@@ -41,5 +61,5 @@ def parse_limit(text: str) -> Bytes:
 
 
 def agree(wanted: Bytes, read: Bytes) -> bool:
-    """Whether `read` is what the kernel keeps of `wanted`."""
-    return wanted == read or (wanted != UNLIMITED and any(wanted // page * page == read for page in PAGES))
+    """Whether `read` is what the kernel keeps of `wanted`; 0 is kept of nothing else, or no small amount would count."""
+    return wanted == read or (wanted != UNLIMITED and read > 0 and any(wanted // page * page == read for page in PAGES))

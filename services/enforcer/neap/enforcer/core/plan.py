@@ -1,8 +1,8 @@
 """What the host shows + what is wished = the writes, in the order in which they are safe.
 
 Sets (CPUs, memory nodes) come first, ordered by core/order.py over the whole node, so owners get their cores
-before anything else happens. Then every other knob on its own, those that mute another one first. A cgroup that is
-wished for no longer goes back to its originals; children before parents.
+before anything else happens. Then every other knob on its own, each kind in its turn (those that mute another one
+first). A cgroup that is wished for no longer goes back to its originals; children before parents.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from neap.enforcer.core.instruction import Originals, Write
 from neap.enforcer.core.knob import Knob, Reach, Site
 from neap.enforcer.core.kubepods import Tree
 from neap.enforcer.core.order import CpuSet, Move, in_order
+from neap.enforcer.core.rdt import GROUP, PRESENT
 from neap.enforcer.core.wish import Wishes, outermost, sites_of
 
 
@@ -64,10 +65,11 @@ def aims_of(
     for (target, file), text in wishes.texts.items():
         for site in sites_of(target, file, tree, knobs):
             aims.setdefault(site, Aim(text, why))
-    named = {tree.path_of(cgroup.target) for cgroup in wishes.cgroups}
+    named = {tree.path_of(target) for target in dict.fromkeys(target for target, _ in wishes.texts)}
+    named |= {tree.path_of(cgroup.target) for cgroup in wishes.cgroups}
     for site, original in originals.items():
         knob = knobs[site.file]
-        is_named = site.cgroup in named or (knob.reach is Reach.PROCESSES and site.cgroup.rpartition("/")[0] in named)
+        is_named = site.cgroup in named or (knob.of_tasks and site.cgroup.rpartition("/")[0] in named)
         if not is_named or Site(site.cgroup, knob.muted_by) in originals:
             aims.setdefault(site, Aim(knob.inverse(original), why_back, restores=True))
     return aims
@@ -79,7 +81,9 @@ def make_plan(aims: Mapping[Site, Aim], scene: Scene) -> Plan:
     open_aims: dict[Site, Aim] = {}
     for site, aim in aims.items():
         read = scene.texts.get(site)
-        if read is None and not scene.blind:
+        if scene.knobs[site.file].reach is Reach.LEVEL:
+            continue
+        if read is None and not scene.blind and not _is_of_a_group_to_be(site, aims):
             (plan.back if aim.restores else plan.unsupported).append(site)
         elif site not in scene.still and not _is_muted(site, aims, scene) and not _is_idle(site, read, scene):
             open_aims[site] = aim
@@ -87,16 +91,9 @@ def make_plan(aims: Mapping[Site, Aim], scene: Scene) -> Plan:
     for file in nested:
         _Sets(file, {site.cgroup: aim for site, aim in open_aims.items() if site.file == file}, scene, plan).write()
     for site, aim in open_aims.items():
-        read = scene.texts.get(site) or ""
-        if site.file in nested:
-            continue
-        if scene.blind or not scene.knobs[site.file].same(aim.text, read):
-            plan.loose.append(Write(site, aim.text, read.strip(), aim.why, aim.restores))
-        elif aim.restores:
-            plan.back.append(site)
-    plan.loose.sort(
-        key=lambda w: (bool(scene.knobs[w.site.file].muted_by), -w.site.cgroup.count("/") * w.restores, w.site)
-    )
+        if site.file not in nested:
+            _write_alone(site, aim, scene, plan)
+    plan.loose.sort(key=lambda w: (_turn(scene.knobs[w.site.file], w), -w.site.cgroup.count("/") * w.restores, w.site))
     return plan
 
 
@@ -109,9 +106,38 @@ def to_remember(plan: Plan, scene: Scene, originals: Originals) -> dict[Site, st
         if write.site.file in muted and write.text.strip() == "1":
             sites.append(Site(write.site.cgroup, muted[write.site.file]))
         for site in sites:
-            if not write.restores and (text := scene.texts.get(site)) is not None:
-                remembered.setdefault(site, text)
+            if not write.restores and (read := scene.texts.get(site)) is not None:
+                remembered[site] = scene.knobs[site.file].keep(remembered.get(site), read, write.text)
     return {site: text for site, text in remembered.items() if site not in plan.back}
+
+
+def _write_alone(site: Site, aim: Aim, scene: Scene, plan: Plan) -> None:
+    """One knob that depends on no other cgroup's; not written if it could not be taken back."""
+    knob, read = scene.knobs[site.file], scene.texts.get(site) or ""
+    if not scene.blind and knob.same(aim.text, read):
+        if aim.restores:
+            plan.back.append(site)
+        return
+    if not aim.restores and site in scene.texts and scene.texts[site] is not None:
+        try:
+            knob.inverse(knob.keep(None, read, aim.text))
+        except InputError as error:
+            plan.refused[site] = f"could not be taken back: {error}"
+            return
+    plan.loose.append(Write(site, aim.text, read.strip(), aim.why, aim.restores))
+
+
+def _turn(knob: Knob, write: Write) -> int:
+    try:
+        return knob.turn(write.text, write.before)
+    except InputError:
+        return 0
+
+
+def _is_of_a_group_to_be(site: Site, aims: Mapping[Site, Aim]) -> bool:
+    """A file of a resctrl group that this very plan makes; nothing was there before, so nothing is to be kept."""
+    there = aims.get(Site(site.cgroup, GROUP))
+    return there is not None and there.text == PRESENT
 
 
 def _is_muted(site: Site, aims: Mapping[Site, Aim], scene: Scene) -> bool:
@@ -122,7 +148,7 @@ def _is_muted(site: Site, aims: Mapping[Site, Aim], scene: Scene) -> bool:
 
 def _is_idle(site: Site, read: str | None, scene: Scene) -> bool:
     """A container without processes has nothing to be written to."""
-    return scene.knobs[site.file].reach is Reach.PROCESSES and not read and not scene.blind
+    return scene.knobs[site.file].of_tasks and not read and not scene.blind
 
 
 class _Sets:

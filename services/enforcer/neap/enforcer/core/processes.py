@@ -1,4 +1,4 @@
-"""One text for a value that every process of a container has of its own: "first", or "first pid:value ...".
+"""One text for a value that every process (or task) of a container has of its own: "first", or "first pid:value ...".
 
 Process numbers are only looked up among the container's present processes, so a number that was given away
 since then does no harm.
@@ -20,7 +20,7 @@ def gather(values: Mapping[int, str]) -> str:
     return " ".join((first, *others))
 
 
-def parse_values(text: str) -> tuple[int, Mapping[int, int]]:
+def split_values(text: str) -> tuple[str, Mapping[int, str]]:
     """The common value and the exceptions.
 
     Raises:
@@ -28,14 +28,24 @@ def parse_values(text: str) -> tuple[int, Mapping[int, int]]:
     """
     first, *others = text.split() or [""]
     pairs = (other.partition(":") for other in others)
-    return whole(first), {whole(pid): whole(value) for pid, _, value in pairs}
+    return first, {whole(pid): value for pid, _, value in pairs}
 
 
-def scatter(text: str, pids: list[int]) -> dict[int, str]:
-    """What to write to each process.
+def parse_values(text: str) -> tuple[int, Mapping[int, int]]:
+    """The same where values are whole numbers.
 
     Raises:
         InputError: malformed.
     """
-    common, exceptions = parse_values(text)
-    return {pid: str(exceptions.get(pid, common)) for pid in pids}
+    first, others = split_values(text)
+    return whole(first), {pid: whole(value) for pid, value in others.items()}
+
+
+def scatter(text: str, pids: list[int]) -> dict[int, str]:
+    """What to write for each process.
+
+    Raises:
+        InputError: malformed.
+    """
+    common, exceptions = split_values(text)
+    return {pid: exceptions.get(pid, common) for pid in pids}

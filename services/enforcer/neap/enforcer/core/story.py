@@ -1,4 +1,4 @@
-"""What is told: one KnobWrite per write, and a pod's own trail when its advice first becomes true or hurts."""
+"""The words: one KnobWrite per write, and a pod's own trail when its advice first becomes true or hurts."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def parse_cpu_max(text: str) -> Cores:
     try:
         period = int(parts[1]) if parts[1:] else PERIOD_US
         return math.inf if parts[0] == LIFTED else int(parts[0]) / period
-    except (IndexError, ValueError, ZeroDivisionError):
+    except (IndexError, ValueError, ArithmeticError):
         raise InputError(f"not a cpu.max: {text[:40]!r}") from None
 
 

@@ -19,4 +19,5 @@ PLUGIN: Final = Knob(
     format=between(1, 10_000, "of weight"),
     parse=whole,
     muted_by="cpu.idle",
+    turn=lambda wanted, read: 2,  # noqa: ARG005  after cpu.idle
 )

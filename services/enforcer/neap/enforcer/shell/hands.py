@@ -4,24 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
+from typing import Final, NamedTuple
 
 from neap.common.errors import PortError, Vanished
 from neap.common.host.port import HostFs, Unsupported
 from neap.common.host.turn import in_turn
+from neap.common.host.watch import FolderWatch
 from neap.common.model.advice import WriteStatus
-from neap.enforcer.core.instruction import Apply, Observe, Observed, Outcome, Write, still_owed
+from neap.enforcer.core.instruction import (
+    Apply,
+    Observe,
+    Observed,
+    Outcome,
+    Watched,
+    WatchFolders,
+    Write,
+    still_owed,
+)
 from neap.enforcer.core.knob import Knob, Reach, Site
-from neap.enforcer.core.kubepods import Tree, class_named, is_container, pod_named
-from neap.enforcer.core.processes import gather, scatter
+from neap.enforcer.core.kubepods import Tree, class_named, containers_in, pod_named
+from neap.enforcer.core.rdt import ABSENT, GROUP, PRESENT
 from neap.enforcer.core.wish import sites_to_read
 from neap.enforcer.shell.journal import RestoreJournal
+from neap.enforcer.shell.tasks import Tasks
+
+LESS_THAN_ASKED: Final = "(EAGAIN)"
+
+
+class _Reading(NamedTuple):
+    """What was read last time, and what for."""
+
+    targets: tuple[tuple[str, str], ...]
+    sites: tuple[Site, ...]
+    tree: Tree
+    plain: list[Site]
+    paths: list[str]
+    others: list[Site]
 
 
 class Hands:
-    """Executes Observe and Apply on one host."""
+    """Executes Observe, Apply and WatchFolders on one host."""
 
-    def __init__(self, host: HostFs, journal: RestoreJournal, knobs: Mapping[str, Knob], roots: Sequence[str]) -> None:
-        self._host, self._journal, self._knobs, self._roots = host, journal, knobs, roots
+    def __init__(
+        self,
+        host: HostFs,
+        journal: RestoreJournal,
+        knobs: Mapping[str, Knob],
+        roots: Sequence[str],
+        watch: FolderWatch | None = None,
+    ) -> None:
+        self._host, self._journal, self._knobs, self._roots, self._watch = host, journal, knobs, roots, watch
+        self._tasks = Tasks(host, knobs)
+        self._last: _Reading | None = None
 
     async def observe(self, asked: Observe) -> Observed:
         """List the tree, then one read of everything the plan needs."""
@@ -35,17 +70,38 @@ class Hands:
         """
         return await in_turn(self._host, lambda: self._apply(asked))
 
+    async def watch(self, asked: WatchFolders) -> Watched:
+        """From now on be told of these."""
+        return Watched({} if self._watch is None else self._watch.follow(asked.folders, asked.files))
+
     def _observe(self, asked: Observe) -> Observed:
-        files = {file for _, file in asked.targets} | {site.file for site in asked.sites}
-        tree = self._list(deep=any(self._is_of_processes(file) for file in files))
+        reaches = {self._knobs[file].reach for _, file in asked.targets} | {
+            self._knobs[site.file].reach for site in asked.sites
+        }
+        tree = self._list(
+            deep=bool(reaches & {Reach.PROCESSES, Reach.TASKS}), with_groups=bool(reaches & {Reach.TASKS, Reach.GROUP})
+        )
         if tree is None:
             return Observed(None, {})
-        sites = sites_to_read(asked.targets, asked.sites, tree, self._knobs)
-        plain = [site for site in sites if not self._is_of_processes(site.file)]
-        texts = self._host.read_all([f"{site.cgroup}/{site.file}" for site in plain])
-        read: dict[Site, str | None] = dict(zip(plain, texts, strict=True))
-        read.update(self._of_processes([site for site in sites if self._is_of_processes(site.file)]))
+        last = self._last
+        if last is not None and last.tree == tree:
+            tree = last.tree  # it remembers where everything is
+        if last is None or (last.targets, last.sites, last.tree) != (asked.targets, asked.sites, tree):
+            last = self._last = self._planned(asked, tree)
+        read: dict[Site, str | None] = dict(zip(last.plain, self._host.read_all(last.paths), strict=True))
+        for site in last.others:
+            if site.file == GROUP:
+                read[site] = None if tree.groups is None else PRESENT if tree.has(site.cgroup) else ABSENT
+        read.update(self._tasks.show([site for site in last.others if site.file != GROUP]))
         return Observed(tree, read)
+
+    def _planned(self, asked: Observe, tree: Tree) -> _Reading:
+        """What to read; the same as long as advice, tree and debt are the same."""
+        sites = sites_to_read(asked.targets, asked.sites, tree, self._knobs)
+        others = [site for site in sites if site.file == GROUP or self._is_of_tasks(site)]
+        plain = [site for site in sites if site.file != GROUP and not self._is_of_tasks(site)]
+        paths = [f"{site.cgroup}/{site.file}" for site in plain]
+        return _Reading(asked.targets, asked.sites, tree, plain, paths, others)
 
     def _apply(self, asked: Apply) -> tuple[Outcome, ...]:
         if any(not write.restores for write in asked.writes):
@@ -53,13 +109,13 @@ class Hands:
         outcomes = [*self._exchange(asked.ordered), *self._write(asked.loose)]
         with suppress(PortError):  # an entry too many is written back once more, to no harm
             self._journal.save(still_owed(asked.originals, asked.writes, tuple(outcomes)))
-        return tuple(outcomes)
+        return self._read_back(asked.writes, outcomes)
 
-    def _is_of_processes(self, file: str) -> bool:
-        knob = self._knobs.get(file)
-        return knob is not None and knob.reach is Reach.PROCESSES
+    def _is_of_tasks(self, site: Site) -> bool:
+        knob = self._knobs.get(site.file)
+        return knob is not None and knob.of_tasks
 
-    def _list(self, *, deep: bool) -> Tree | None:
+    def _list(self, *, deep: bool, with_groups: bool) -> Tree | None:
         """The tree, level by level: one call each."""
         listed = zip(self._roots, self._host.list_all(self._roots), strict=True)
         root, names = next(((root, names) for root, names in listed if names is not None), ("", []))
@@ -69,22 +125,11 @@ class Hands:
         folders = {root: names} | self._names(list(classes.values()))
         pods = {uid: f"{at}/{name}" for at, below in folders.items() for name in below if (uid := pod_named(name))}
         inside = self._names(list(pods.values())) if deep else {}
-        containers = {at: tuple(f"{at}/{name}" for name in below if is_container(name)) for at, below in inside.items()}
-        return Tree(root, classes, pods, containers)
+        containers = {at: containers_in(at, below) for at, below in inside.items()}
+        return Tree(root, classes, pods, containers, self._tasks.groups() if with_groups else None)
 
     def _names(self, folders: Sequence[str]) -> dict[str, list[str]]:
         return {at: names or [] for at, names in zip(folders, self._host.list_all(folders), strict=True)}
-
-    def _of_processes(self, sites: Sequence[Site]) -> dict[Site, str | None]:
-        """What the processes of each site show; two reads for all of them, however many there are."""
-        listed = self._host.read_all([f"{site.cgroup}/cgroup.procs" for site in sites])
-        asked = [(site, pid) for site, text in zip(sites, listed, strict=True) for pid in _pids(text or "")]
-        texts = self._host.read_all([f"/proc/{pid}/{site.file}" for site, pid in asked])
-        shown: dict[Site, dict[int, str]] = {site: {} for site in sites}
-        for (site, pid), text in zip(asked, texts, strict=True):
-            if text:
-                shown[site][pid] = text
-        return {site: None if text is None else gather(shown[site]) for site, text in zip(sites, listed, strict=True)}
 
     def _exchange(self, writes: Sequence[Write]) -> list[Outcome]:
         """Writes that depend on each other: after a refusal none is tried."""
@@ -96,23 +141,62 @@ class Hands:
         return outcomes
 
     def _write(self, writes: Sequence[Write]) -> list[Outcome]:
-        """Writes that do not depend on each other."""
-        plain = [write for write in writes if not self._is_of_processes(write.site.file)]
-        told = iter(self._host.write_all([(f"{w.site.cgroup}/{w.site.file}", w.text) for w in plain]))
-        return [
-            self._write_processes(write) if self._is_of_processes(write.site.file) else _outcome(next(told))
-            for write in writes
-        ]
+        """Writes that do not depend on each other, in their order; neighbours in one call."""
+        outcomes: list[Outcome] = []
+        for is_plain, run in groupby(writes, key=self._is_plain):
+            together = list(run)
+            outcomes += self._write_plain(together) if is_plain else map(self._write_other, together)
+        return outcomes
 
-    def _write_processes(self, write: Write) -> Outcome:
-        """To each process of the cgroup; one that ended meanwhile needs nothing."""
+    def _is_plain(self, write: Write) -> bool:
+        return write.site.file != GROUP and not self._is_of_tasks(write.site)
+
+    def _write_other(self, write: Write) -> Outcome:
+        return self._turn_group(write) if write.site.file == GROUP else _outcome(self._tasks.write(write))
+
+    def _write_plain(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Each in as many pieces as its kernel file wants; the first piece that is refused tells for all."""
+        pieces = [self._knobs[write.site.file].pieces(write.text) for write in writes]
+        texts = [
+            (f"{w.site.cgroup}/{w.site.file}", piece) for w, cut in zip(writes, pieces, strict=True) for piece in cut
+        ]
+        told = iter(self._host.write_all(texts))
+        outcomes = []
+        for write, cut in zip(writes, pieces, strict=True):
+            error = next((error for error in [next(told) for _ in cut] if error is not None), None)
+            if self._knobs[write.site.file].reach is Reach.LEVEL and LESS_THAN_ASKED in str(error):
+                outcomes.append(Outcome(WriteStatus.WRITTEN, f"reclaimed less than asked: {error}"))
+            else:
+                outcomes.append(_outcome(error))
+        return outcomes
+
+    def _turn_group(self, write: Write) -> Outcome:
+        """Make a resctrl group, or take it away."""
+        act = self._host.make_folder if write.text == PRESENT else self._host.remove_folder
         try:
-            pids = _pids(self._host.read(f"{write.site.cgroup}/cgroup.procs"))
+            act(write.site.cgroup)
         except PortError as error:
             return _outcome(error)
-        texts = scatter(write.text, pids).items()
-        told = self._host.write_all([(f"/proc/{pid}/{write.site.file}", text) for pid, text in texts])
-        return _outcome(next((error for error in told if error and not isinstance(error, Vanished)), None))
+        return Outcome(WriteStatus.WRITTEN)
+
+    def _read_back(self, writes: Sequence[Write], outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+        """What the kernel made of what it took; one read for all."""
+        sites = list(
+            dict.fromkeys(
+                write.site
+                for write, outcome in zip(writes, outcomes, strict=True)
+                if outcome.status is WriteStatus.WRITTEN and not write.restores and self._can_be_read(write.site)
+            )
+        )
+        kept = dict(zip(sites, self._host.read_all([f"{site.cgroup}/{site.file}" for site in sites]), strict=True))
+        return tuple(
+            outcome._replace(kept=kept[write.site]) if write.site in kept else outcome
+            for write, outcome in zip(writes, outcomes, strict=True)
+        )
+
+    def _can_be_read(self, site: Site) -> bool:
+        knob = self._knobs[site.file]
+        return not knob.of_tasks and knob.reach is not Reach.LEVEL and site.file != GROUP
 
 
 def _outcome(error: PortError | None) -> Outcome:
@@ -125,7 +209,3 @@ def _outcome(error: PortError | None) -> Outcome:
             return Outcome(WriteStatus.UNSUPPORTED, f"unsupported: {error}")
         case _:
             return Outcome(WriteStatus.REFUSED, str(error))
-
-
-def _pids(text: str) -> list[int]:
-    return [int(pid) for pid in text.split() if pid.isdigit()]

@@ -16,7 +16,7 @@ from neap.common.contract.catalogue import EVICTIONS, HEADROOM, PLACEMENTS
 from neap.common.errors import SettingsError
 from neap.common.model.advice import Headroom
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
-from neap.common.model.usage import ContainerUsage, NodeUsage
+from neap.common.model.usage import ContainerUsage, NodeUsage, completed
 from neap.common.runtime.machine import Arrived, Count, Decide, Emit, Event, Gone, Instruction, Synced
 from neap.common.units import Seconds
 from neap.evictor.core.budget import Budget, fewest, may_leave
@@ -41,6 +41,7 @@ class EvictorMachine:
         self._ledger_seq = 0
         self._headroom: Headroom | None = None
         self._heard: Seconds = float("-inf")  # `at` of the newest report
+        self._full: NodeUsage | None = None  # the newest that listed every container
         self._stale: set[str] = set()  # inputs said to be too old
         self._leaving: dict[str, Seconds] = {}  # uid -> until when its release is awaited
         self._commands: dict[str, int] = {}  # uid -> commands sent for this attempt
@@ -91,6 +92,9 @@ class EvictorMachine:
         if usage.node != self._settings.node or then <= self._heard:
             return ()
         gap, self._heard = then - self._heard, then
+        self._full = self._full if usage.since else usage
+        listed = self._full.containers if self._full is not None else usage.containers  # unchanged, for all we know
+        usage = completed(usage, self._full) or msgspec.structs.replace(usage, containers=listed)
         period = usage.period if usage.period > 0 else 1.0
         patience = self._settings.stale_after * period
         if not self._synced:

@@ -1,16 +1,19 @@
-"""Which containers run here, told by the cgroup tree kubelet makes; both of its drivers.
+"""Which containers run here, told by the cgroup tree kubelet makes; both of its drivers, and below any prefix.
 
-    cgroupfs   kubepods/[burstable|besteffort/]pod<uid>/<id>
-    systemd    kubepods.slice/[kubepods-burstable.slice/]kubepods[-burstable]-pod<uid, - as _>.slice/<runtime>-<id>.scope
+    cgroupfs   <root>/[burstable|besteffort/]pod<uid>/<id>                              root: kubepods, kubelet/kubepods
+    systemd    <root>/[<stem>-burstable.slice/]<stem>[-burstable]-pod<uid, - as _>.slice/<runtime>-<id>.scope
+               root: kubepods.slice, kubelet.slice/kubelet-kubepods.slice; stem: its last name without ".slice"
 
-The class directories are listed every report, a pod when it is new, when one of its containers went silent, and every
-few reports. Interface files always have a dot in their name, cgroups of the cgroupfs driver never.
+The first root that is there is used. Class directories are listed every report, a pod when it is new, when one of its
+containers went silent, and every few reports. Interface files always have a dot in their name, cgroups of the
+cgroupfs driver never. What a runtime makes below a container (init.scope, container) counts as part of it, as the
+kernel counts it.
 Source: kubernetes pkg/kubelet/cm (cgroup names); kernel documentation, admin-guide/cgroup-v2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -18,14 +21,7 @@ from typing import Final
 from neap.reporter.core.instruction import Listing
 
 ROOT: Final = "/sys/fs/cgroup"
-CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
-    "kubepods": ("kubepods", "kubepods/burstable", "kubepods/besteffort"),
-    "kubepods.slice": (
-        "kubepods.slice",
-        "kubepods.slice/kubepods-burstable.slice",
-        "kubepods.slice/kubepods-besteffort.slice",
-    ),
-}
+SLICE: Final = ".slice"
 POD_LIMIT: Final = 1024
 CONTAINER_LIMIT: Final = 64  # per pod
 CONMON: Final = "crio-conmon-"  # a runtime's own process, beside the container
@@ -49,14 +45,22 @@ class Pod:
     containers: tuple[Place, ...] = ()
 
 
+def classes_of(root: str) -> tuple[str, str, str]:
+    """The directories below one root that pods live in, the root itself first."""
+    if not root.endswith(SLICE):
+        return root, f"{root}/burstable", f"{root}/besteffort"
+    stem = root.rpartition("/")[2].removesuffix(SLICE)
+    return root, f"{root}/{stem}-burstable{SLICE}", f"{root}/{stem}-besteffort{SLICE}"
+
+
 @lru_cache(maxsize=4096)  # the same names are listed in every report
 def pod_uid(name: str) -> str | None:
     """The uid in the name of a pod's cgroup, or None if it is none."""
     if name.startswith("pod") and "." not in name:
         return name[3:] or None
-    if name.startswith("kubepods") and name.endswith(".slice"):
-        _, found, uid = name.removesuffix(".slice").partition("-pod")
-        return uid.replace("_", "-") or None if found else None
+    if name.endswith(SLICE):
+        above, found, uid = name.removesuffix(SLICE).rpartition("-pod")
+        return uid.replace("_", "-") or None if found and "-" not in uid and "kubepods" in above else None
     return None
 
 
@@ -72,25 +76,24 @@ class Inventory:
     """Pods and containers known so far; folds listings."""
 
     relist_every: int
+    roots: Sequence[str]  # absolute
     pods: dict[str, Pod] = field(default_factory=dict)  # by cgroup below ROOT
     dropped: int = 0  # pods and containers beyond the limits, in the last listings
-    _layout: str = ""
+    root: str = ""  # the one in use, below ROOT
 
     def classes(self) -> tuple[str, ...]:
-        """Class directories to list: of the driver in use, of both while none is known."""
-        known = CLASSES.get(self._layout)
-        return known or tuple(path for paths in CLASSES.values() for path in paths)
+        """Class directories to list: below the root in use, below all of them while none is known."""
+        roots = [self.root] if self.root else [path.removeprefix(f"{ROOT}/") for path in self.roots]
+        return tuple(path for root in roots for path in classes_of(root))
 
     def fold_classes(self, paths: Iterable[str], listings: Iterable[Listing]) -> None:
         """New pods are due at once, pods that are gone are forgotten."""
+        listed = {path: names for path, names in zip(paths, listings, strict=True) if names is not None}
+        roots = (path.removeprefix(f"{ROOT}/") for path in self.roots)
+        self.root = next((root for root in roots if root in listed), "")
         seen: dict[str, Pod] = {}
-        self._layout = ""
-        for path, names in zip(paths, listings, strict=True):
-            if names is None:
-                continue
-            if path in CLASSES:
-                self._layout = self._layout or path
-            for name in names:
+        for path in classes_of(self.root) if self.root else ():
+            for name in listed.get(path, ()):
                 if (uid := pod_uid(name)) is not None:
                     cgroup = f"{path}/{name}"
                     seen[cgroup] = self.pods.get(cgroup) or Pod(uid)
@@ -120,3 +123,9 @@ class Inventory:
     def places(self) -> list[Place]:
         """All known containers, by cgroup."""
         return [place for pod in self.pods.values() for place in pod.containers]
+
+    def unknown(self) -> list[str]:
+        """What cannot be told about containers, by name."""
+        roots = ", ".join(path.removeprefix(f"{ROOT}/") for path in self.roots)
+        found = [] if self.root else [f"pods: no cgroup v2 {roots} in {ROOT}"]
+        return found + ([f"{self.dropped} pods or containers beyond the limits"] if self.dropped else [])

@@ -19,6 +19,13 @@ class ListDirs(Instruction):
 
 
 @dataclass(frozen=True, slots=True)
+class LookAround(Instruction):
+    """List what patterns stand for (see surroundings.py); answers names by directory, for those that are there."""
+
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadFiles(Instruction):
     """Read files in one call; answers a Reading."""
 
@@ -27,7 +34,9 @@ class ReadFiles(Instruction):
 
 @dataclass(frozen=True, slots=True)
 class ReadTopology(Instruction):
-    """Read everything that describes the machine; answers a Snapshot."""
+    """Read everything that describes the machine, and one more file if it is named; answers a Snapshot."""
+
+    also: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,14 @@ from typing import Final
 
 from neap.common.units import Seconds
 from neap.reporter.core.collector import Collector, Fields, Scope, Values, always, growth
-from neap.reporter.core.text import line_start, value_of
+from neap.reporter.core.text import value_if, value_of
 
 MICROSECONDS: Final = 1e6
 
 
 def parse_cpu_stat(text: str) -> tuple[int, int | None]:
     """Used and throttled microseconds; without the cpu controller there is no throttling to tell."""
-    throttled = value_of(text, "throttled_usec ") if line_start(text, "throttled_usec ") >= 0 else None
-    return value_of(text, "usage_usec "), throttled
+    return value_of(text, "usage_usec "), value_if(text, "throttled_usec ")
 
 
 def rate(before: Values | None, now: Values, seconds: Seconds) -> Fields:

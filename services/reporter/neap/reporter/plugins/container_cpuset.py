@@ -9,7 +9,8 @@ from typing import Final
 
 from neap.common.cpuset import LARGEST_CPU
 from neap.common.units import Seconds
-from neap.reporter.core.collector import Collector, Fields, Scope, Values, always
+from neap.reporter.core.collector import CALM, Collector, Fields, Scope, Values, always
+from neap.reporter.core.text import count
 
 
 def parse_effective(text: str) -> str:
@@ -18,10 +19,10 @@ def parse_effective(text: str) -> str:
     last = -1
     for part in listed.split(",") if listed else ():
         first, dash, high = part.partition("-")
-        start = int(first)
-        if start <= last or not first.isdigit():
+        start = count(first)
+        if start <= last:
             raise ValueError(f"no CPU list: {listed[:80]!r}")
-        last = int(high) if dash else start
+        last = count(high) if dash else start
         if not start <= last < LARGEST_CPU:
             raise ValueError(f"no CPU list: {listed[:80]!r}")
     return listed
@@ -32,4 +33,4 @@ def rate(_before: Values | None, now: Values, _seconds: Seconds) -> Fields:
     return {"cpuset": now[0]}
 
 
-PLUGIN: Final = Collector(Scope.CONTAINER, always(("cpuset.cpus.effective", parse_effective)), rate)
+PLUGIN: Final = Collector(Scope.CONTAINER, always(("cpuset.cpus.effective", parse_effective)), rate, every=CALM)

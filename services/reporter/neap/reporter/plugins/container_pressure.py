@@ -1,7 +1,6 @@
 """Pressure of a container: shares of time (0..1) its tasks waited for CPU and for memory.
 
-    some10, full10: averages over 10 s as the kernel keeps them, in percent there, a ratio here
-
+Averages as the kernel keeps them, and the share of the period; formulas: neap.reporter.core.psi.
 Source: kernel documentation, accounting/psi, "Cgroup2 interface".
 """
 
@@ -11,12 +10,14 @@ from typing import Final
 
 from neap.common.units import Seconds
 from neap.reporter.core.collector import Collector, Fields, Scope, Values, always
-from neap.reporter.core.text import stall
+from neap.reporter.core.psi import parse_pressure, parse_whole_pressure, stall
 
 
-def rate(_before: Values | None, now: Values, _seconds: Seconds) -> Fields:
-    """The averages as they are."""
-    return {"cpu_stall": now[0], "memory_stall": now[1]}
+def rate(before: Values | None, now: Values, seconds: Seconds) -> Fields:
+    """The averages as they are, and the period's own share."""
+    cpu, memory = before or (None, None)
+    return {"cpu_stall": stall(cpu, now[0], seconds), "memory_stall": stall(memory, now[1], seconds)}
 
 
-PLUGIN: Final = Collector(Scope.CONTAINER, always(("cpu.pressure", stall), ("memory.pressure", stall)), rate)
+WANTS: Final = always(("cpu.pressure", parse_pressure), ("memory.pressure", parse_whole_pressure))
+PLUGIN: Final = Collector(Scope.CONTAINER, WANTS, rate)

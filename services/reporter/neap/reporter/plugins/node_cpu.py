@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from neap.common.units import Seconds
+from neap.common.units import MIB, Seconds
 from neap.reporter.core.collector import CPU_OF, Collector, Fields, Scope, Values, always
-from neap.reporter.core.text import LARGEST
+from neap.reporter.core.text import LARGEST, count, counts
 
+BUDGET: Final = 4 * MIB  # the line of interrupts grows with CPUs and devices
 Ticks = dict[int, tuple[int, int]]  # CPU -> busy, idle
 
 
@@ -32,11 +33,11 @@ def parse_stat(text: str) -> Ticks:
         if line[3] == " ":
             continue
         name, *words = line.split(None, 9)
-        user, nice, system, idle, iowait, irq, softirq, steal = map(int, words[:8])
+        user, nice, system, idle, iowait, irq, softirq, steal = counts(words[:8])
         busy, rest = user + nice + system + irq + softirq + steal, idle + iowait
-        if not (0 <= busy <= LARGEST and 0 <= rest <= LARGEST):
+        if not (busy <= LARGEST and rest <= LARGEST):
             raise ValueError(f"ticks out of range: {line[:80]!r}")
-        found[int(name[3:])] = (busy, rest)
+        found[count(name[3:])] = (busy, rest)
     if not found:
         raise ValueError("no cpu line")
     return found
@@ -57,4 +58,4 @@ def rate(before: Values | None, now: Values, _seconds: Seconds) -> Fields:
     return {"cpu": total, CPU_OF: busy_of}
 
 
-PLUGIN: Final = Collector(Scope.NODE, always(("/proc/stat", parse_stat)), rate)
+PLUGIN: Final = Collector(Scope.NODE, always(("/proc/stat", parse_stat)), rate, budget=BUDGET)

@@ -9,8 +9,9 @@ from neap.common.host.port import HostFs
 from neap.common.host.turn import in_turn
 from neap.common.runtime.clock import Clock
 from neap.common.runtime.machine import Instruction
-from neap.reporter.core.instruction import ListDirs, Listing, ReadFiles, Reading, ReadTopology
-from neap.reporter.core.topology.snapshot import FIRST, LISTED, Snapshot, listed_next, wanted
+from neap.reporter.core.instruction import ListDirs, Listing, LookAround, ReadFiles, Reading, ReadTopology
+from neap.reporter.core.surroundings import directories, levels
+from neap.reporter.core.topology.snapshot import FIRST, LISTED, Snapshot, linked, listed_next, wanted, wanted_next
 
 
 def listings(host: HostFs, paths: Sequence[str]) -> tuple[Listing, ...]:
@@ -18,12 +19,27 @@ def listings(host: HostFs, paths: Sequence[str]) -> tuple[Listing, ...]:
     return tuple(None if names is None else tuple(names) for names in host.list_all(paths))
 
 
-def read_snapshot(host: HostFs) -> Snapshot:
-    """Everything that describes the machine, as it is now."""
+def look_around(host: HostFs, patterns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Names by directory, for every directory that the patterns stand for and that is there."""
+    names: dict[str, tuple[str, ...]] = {}
+    for level in levels(patterns):
+        names |= _listings(host, directories(level, names))
+    return names
+
+
+def read_snapshot(host: HostFs, also: str = "") -> Snapshot:
+    """Everything that describes the machine, as it is now; `also` is a file of that host, too."""
     names = _listings(host, LISTED)
-    first = _texts(host, FIRST)
-    paths = wanted(names, first)
-    return Snapshot(first | _texts(host, paths), names | _listings(host, listed_next(names)))
+    first = _texts(host, (*FIRST, also) if also else FIRST)
+    texts = _texts(host, wanted(names, first))
+    texts |= _texts(host, wanted_next(names, texts))
+    links = linked(names)
+    targets = zip(links, host.link_all(links), strict=True)
+    return Snapshot(
+        files=first | texts,
+        names=names | _listings(host, listed_next(names)),
+        links={path: target for path, target in targets if target is not None},
+    )
 
 
 def execute(host: HostFs, clock: Callable[[], float], instruction: Instruction) -> Any:
@@ -31,10 +47,12 @@ def execute(host: HostFs, clock: Callable[[], float], instruction: Instruction) 
     match instruction:
         case ListDirs(paths=paths):
             return listings(host, paths)
+        case LookAround(patterns=patterns):
+            return look_around(host, patterns)
         case ReadFiles(paths=paths):
             return Reading(clock(), host.read_all(paths))
-        case ReadTopology():
-            return read_snapshot(host)
+        case ReadTopology(also=also):
+            return read_snapshot(host, also)
         case _:
             raise TypeError(f"not the host's business: {type(instruction).__name__}")
 
@@ -45,7 +63,7 @@ def effects(host: HostFs, clock: Clock) -> Mapping[type[Instruction], Callable[[
     async def run(instruction: Instruction) -> Any:
         return await in_turn(host, lambda: execute(host, clock.now, instruction))
 
-    return {ListDirs: run, ReadFiles: run, ReadTopology: run}
+    return {ListDirs: run, LookAround: run, ReadFiles: run, ReadTopology: run}
 
 
 def _texts(host: HostFs, paths: tuple[str, ...] | list[str]) -> dict[str, str]:

@@ -62,6 +62,7 @@ class Load:
         columns.add(KNOWN, np.bool_)
         columns.add(FRESH, np.bool_)
         self._flying: dict[int, dict[str, _Flight]] = {}
+        self._guests: dict[int, tuple[int, dict[str, tuple[float, float]]]] = {}  # full report's seq, guests by cgroup
 
     def take_off(self, row: int, uid: str, at: Seconds, estimate: Estimate, *, guest: bool) -> None:
         """A pod was placed, and nobody has measured it yet."""
@@ -84,15 +85,17 @@ class Load:
         columns = self._columns
         if usage.cpu is None or not 0 <= usage.cpu <= LARGEST_CPU or at < columns[AT][row]:
             return False
-        cpu_guests = memory_guests = 0.0
         flights = self._flying.get(row, {})
+        seq, lent = self._guests.get(row, (0, {}))
+        lent = lent if usage.since else {}
         if guests or flights:
             for container in usage.containers:
                 if container.uid in flights and at > flights[container.uid].at:
                     self.land(row, container.uid)
-                if container.uid in guests:
-                    cpu_guests += container.cpu or 0.0
-                    memory_guests += container.memory or 0
+                if container.uid in guests and usage.since in (0, seq):  # else its full report was lost
+                    lent[container.cgroup] = (container.cpu or 0.0, container.memory or 0)
+        self._guests[row] = (seq if usage.since else usage.seq, lent)
+        cpu_guests, memory_guests = (sum(use[kind] for use in lent.values()) for kind in (0, 1))
         columns[AT][row], columns[PERIOD][row] = at, usage.period
         columns[KNOWN][row] = columns[FRESH][row] = True
         columns[USED[0]][row] = usage.cpu * 1000

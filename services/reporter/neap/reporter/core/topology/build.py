@@ -18,11 +18,17 @@ from neap.common.cpuset import format_cpuset
 from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, MEMORY, Resources
 from neap.common.model.topology import Card, NodeTopology, NumaNode, ZoneKind
 from neap.common.units import Bytes, Seconds, format_bytes
+from neap.reporter.core.topology.bridges import hang
 from neap.reporter.core.topology.caches import level3
 from neap.reporter.core.topology.cards import cards
-from neap.reporter.core.topology.cpus import Group, cores, dies, isolated_cpus, packages, places, usable_cpus
+from neap.reporter.core.topology.cpus import Group, census, clusters, cores, dies, isolated_cpus, packages, places
+from neap.reporter.core.topology.devices import devices
+from neap.reporter.core.topology.furnish import furnish_cpus, furnish_nodes
+from neap.reporter.core.topology.kinds import kinds
+from neap.reporter.core.topology.nccl import corrected
+from neap.reporter.core.topology.near import nearness
 from neap.reporter.core.topology.numa import Numa, numa_nodes
-from neap.reporter.core.topology.pci import ACCELERATORS, Device, devices
+from neap.reporter.core.topology.pci import functions
 from neap.reporter.core.topology.reserve import system_cpus
 from neap.reporter.core.topology.snapshot import Snapshot
 from neap.reporter.core.topology.text import Cpus, kib_line
@@ -49,32 +55,35 @@ def build(
     at: Seconds,
     reserve: Reserve,
     labels: Mapping[str, str],
+    vendor_file: str = "",
 ) -> NodeTopology:
-    """The whole machine. Never raises on what sysfs says: contradictions become warnings."""
+    """The whole machine. Never raises on what sysfs says: contradictions become warnings.
+
+    vendor_file: the NCCL topology file among the files seen, if there is to be one.
+    """
     warnings: list[str] = []
-    usable = usable_cpus(seen, warnings)
-    where = places(seen, usable)
+    counted = census(seen, warnings)
+    where = places(seen, counted.usable)
     core_groups = cores(where, warnings)
-    numa = numa_nodes(seen, usable, warnings)
-    isolated = isolated_cpus(seen, usable, warnings)
-    system = isolated | system_cpus(
-        usable - isolated,
-        [core.cpus for core in core_groups if not core.cpus & isolated],
-        [entry.cpus - isolated for entry in numa],
-        count=reserve.cpu_count,
-        explicit=reserve.cpus,
-        warnings=warnings,
-    )
-    found = devices(seen)
-    known_cards = cards(seen, found, warnings)
-    capacity = _capacity(seen, usable, numa, warnings) | _cards_capacity(known_cards)
-    allocatable = _allocatable(capacity, numa, system, reserve.memory)
-    root = Branch(ZoneKind.MACHINE, 0, usable, capacity, allocatable)
-    if isolated:
-        root.attributes["isolated"] = format_cpuset(isolated)
-    groups = [*packages(where, warnings), *dies(where), *level3(seen, usable, warnings), *core_groups]
-    branches = nest(root, [*groups, *(Group(ZoneKind.NUMA, n.index, n.cpus) for n in numa)], warnings)
-    _furnish(root, branches, numa, system, found)
+    numa = numa_nodes(seen, counted.usable, warnings)
+    isolated = isolated_cpus(seen, counted.usable, warnings)
+    system = isolated | _kept_cpus(counted.usable - isolated, core_groups, numa, reserve, warnings)
+    found = functions(seen, warnings)
+    near = nearness(seen, found, numa, counted.usable, warnings)
+    known, known_cards = devices(seen, found, near, warnings), cards(seen, near, warnings)
+    if vendor_file:
+        known, known_cards = corrected(known, known_cards, seen.files.get(vendor_file), vendor_file, warnings)
+    capacity = _capacity(seen, counted.usable, numa, warnings) | _cards_capacity(known_cards)
+    kept = min(reserve.memory, capacity.get(MEMORY, 0) // LARGEST_SYSTEM_SHARE)
+    allocatable = _allocatable(capacity, numa, system, kept)
+    root = Branch(ZoneKind.MACHINE, 0, counted.usable, capacity, allocatable)
+    caches = level3(seen, counted.usable, warnings)
+    nodes = [Group(ZoneKind.NUMA, entry.index, entry.cpus) for entry in numa]
+    groups = [*packages(where, warnings), *dies(where), *clusters(where), *caches, *core_groups, *nodes]
+    branches = nest(root, groups, warnings)
+    furnish_cpus(root, branches, counted, isolated, kinds(seen, counted.usable))
+    furnish_nodes(root, branches, numa, system, kept)
+    hang(known, found, branches, root, warnings)
     return NodeTopology(
         at=at,
         source="reporter",
@@ -82,12 +91,24 @@ def build(
         machine=root.zone(),
         numa=tuple(_published(entry) for entry in numa),
         cards=known_cards,
+        devices=known,
         capacity=capacity,
         allocatable=allocatable,
         system_cpus=format_cpuset(system),
-        siblings=_siblings(usable, core_groups),
+        siblings=_siblings(counted.usable, core_groups),
         labels=dict(labels),
         warnings=_capped(warnings),
+    )
+
+
+def _kept_cpus(usable: Cpus, core_groups: list[Group], numa: list[Numa], reserve: Reserve, warnings: list[str]) -> Cpus:
+    return system_cpus(
+        usable,
+        [core.cpus for core in core_groups if core.cpus <= usable],
+        [entry.cpus & usable for entry in numa],
+        count=reserve.cpu_count,
+        explicit=reserve.cpus,
+        warnings=warnings,
     )
 
 
@@ -111,45 +132,12 @@ def _cards_capacity(found: tuple[Card, ...]) -> Resources:
     return {GPU_CORE: CARD_PERCENT * len(found), GPU_MEMORY: sum(card.memory_mib for card in found)}
 
 
-def _allocatable(capacity: Resources, numa: list[Numa], system: Cpus, memory: Bytes) -> Resources:
+def _allocatable(capacity: Resources, numa: list[Numa], system: Cpus, kept: Bytes) -> Resources:
     left = capacity | {CPU: capacity[CPU] - 1000 * len(system)}
     if MEMORY in capacity:
         bare = sum(entry.memory or 0 for entry in numa if not entry.cpus)
-        kept = min(memory, capacity[MEMORY] // LARGEST_SYSTEM_SHARE)
         left[MEMORY] = max(0, capacity[MEMORY] - bare - kept)
     return left
-
-
-def _furnish(
-    root: Branch,
-    branches: Mapping[tuple[ZoneKind, int], Branch],
-    numa: list[Numa],
-    system: Cpus,
-    found: list[Device],
-) -> None:
-    """Give NUMA zones their memory, and hang devices and nodes without CPUs where they belong."""
-    homes: dict[int, Branch] = {}
-    for entry in numa:
-        branch = branches.get((ZoneKind.NUMA, entry.index))
-        if branch is None:
-            branch = Branch(ZoneKind.NUMA, entry.index, frozenset())
-            root.children.append(branch)
-        homes[entry.index] = branch
-        if entry.memory is not None:
-            branch.capacity[MEMORY] = entry.memory
-        if entry.cpus:
-            branch.capacity[CPU] = 1000 * len(entry.cpus)
-            branch.allocatable[CPU] = 1000 * len(entry.cpus - system)
-        if entry.locality != branch.cpus:
-            branch.attributes["locality"] = format_cpuset(entry.locality)
-    count: dict[ZoneKind, int] = {}
-    for device in found:
-        zone = Branch(device.kind, count.setdefault(device.kind, 0), frozenset())
-        count[device.kind] += 1
-        zone.attributes.update(pci=device.address, pci_class=device.pci_class, vendor=device.vendor)
-        if device.kind is ZoneKind.GPU:
-            zone.attributes["maker"] = ACCELERATORS[device.vendor]
-        homes.get(device.numa, root).children.append(zone)
 
 
 def _published(entry: Numa) -> NumaNode:

@@ -7,15 +7,16 @@ Source: NVIDIA driver README, chapter "The /proc interface".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from neap.common.model.cards import memory_mib, model_of
 from neap.common.model.topology import Card
-from neap.reporter.core.topology.pci import Device
+from neap.reporter.core.topology.near import NOWHERE, Near
 from neap.reporter.core.topology.snapshot import CARD_LIMIT, NVIDIA_DIR, Snapshot
 
 
-def cards(seen: Snapshot, devices: list[Device], warnings: list[str]) -> tuple[Card, ...]:
+def cards(seen: Snapshot, near: Mapping[str, Near], warnings: list[str]) -> tuple[Card, ...]:
     """All cards the driver has not excluded."""
-    numa_of = {device.address: device.numa for device in devices}
     found: list[Card] = []
     for name in sorted(seen.names.get(NVIDIA_DIR, ()))[:CARD_LIMIT]:
         text = seen.files.get(f"{NVIDIA_DIR}/{name}/information")
@@ -35,7 +36,7 @@ def cards(seen: Snapshot, devices: list[Device], warnings: list[str]) -> tuple[C
                 uuid=fields.get("GPU UUID", ""),
                 model=model,
                 memory_mib=size,
-                numa=numa_of.get(address, -1),
+                numa=near[address].numa if address in near else NOWHERE,
                 pci=address,
             )
         )

@@ -1,9 +1,11 @@
-"""Which CPUs can be used, and how they group into packages, dies and cores.
+"""Which CPUs can be used, and how they group into packages, dies, clusters and cores.
 
     usable  = CPUs with a directory ∩ online − offline − those whose own `online` file says 0,
-              cut to the legacy cpuset of this process where a batch system mounted one
+              cut to what an allocation allows (see snapshot); the others are told as offline or disallowed
     package = CPUs with one physical_package_id; where that is −1 (s390, POWER) CPUs with one sibling mask
     die     = CPUs with one (package, die_id), where a package has more than one
+    cluster = CPUs of one package with one cluster_id (shared L2 or mid-level cache), where they are several cores but
+              not the whole package; 65535 and −1 mean that firmware does not tell
     core    = CPUs of one thread-sibling mask with one core_id (a mask may pair the two cores of a module)
 
 Nothing is guessed: a CPU without a readable place simply belongs to no such group.
@@ -13,11 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from neap.common.cpuset import format_cpuset
 from neap.common.model.topology import ZoneKind
-from neap.reporter.core.topology.snapshot import CPU_DIR, Snapshot
+from neap.reporter.core.topology.snapshot import CPU_DIR, OTHER_NAMES, Snapshot
 from neap.reporter.core.topology.text import Cpus, cpu_list, cpu_mask, integer
+
+NO_CLUSTER: Final = 65535  # a 16-bit −1
+
+
+@dataclass(frozen=True)
+class Census:
+    """CPUs that have a directory, by what can be done with them."""
+
+    usable: Cpus
+    offline: Cpus
+    disallowed: Cpus
 
 
 @dataclass(frozen=True)
@@ -36,13 +50,14 @@ class Place:
 
     package: int | None
     die: int | None
+    cluster: int | None
     core: int | None
     package_mates: Cpus | None
     core_mates: Cpus | None
 
 
-def usable_cpus(seen: Snapshot, warnings: list[str]) -> Cpus:
-    """CPUs that are there and switched on."""
+def census(seen: Snapshot, warnings: list[str]) -> Census:
+    """Who is there, who is switched on, and who may be used."""
     present = frozenset(seen.cpu_numbers())
     off = cpu_list(seen.files.get(f"{CPU_DIR}/offline")) or frozenset()
     off |= {cpu for cpu in present if integer(seen.of_cpu(cpu, "online")) == 0}
@@ -54,10 +69,11 @@ def usable_cpus(seen: Snapshot, warnings: list[str]) -> Cpus:
         online = present
     if ghosts := online - present:
         warnings.append(f"cpu/online names CPUs without a directory: {format_cpuset(ghosts)}")
-    allowed = cpu_list(seen.files.get(f"{seen.cpuset_dir()}/cpus")) or present
-    if not (usable := (online & present & allowed) - off):
+    online = (online & present) - off
+    usable = seen.allowed("cpus", online, warnings)
+    if not usable:
         warnings.append("no usable CPU found in sysfs")
-    return usable
+    return Census(usable, present - online, online - usable)
 
 
 def isolated_cpus(seen: Snapshot, usable: Cpus, warnings: list[str]) -> Cpus:
@@ -72,9 +88,9 @@ def isolated_cpus(seen: Snapshot, usable: Cpus, warnings: list[str]) -> Cpus:
 def places(seen: Snapshot, usable: Cpus) -> dict[int, Place]:
     """The place of every usable CPU; masks are cut down to usable CPUs."""
 
-    def mates(cpu: int, *names: str) -> Cpus | None:
-        for name in names:
-            text = seen.of_cpu(cpu, f"topology/{name}")
+    def mates(cpu: int, first: str) -> Cpus | None:
+        for name in (first, *OTHER_NAMES[first]):
+            text = seen.of_cpu(cpu, name)
             cpus = cpu_list(text) if name.endswith("_list") else cpu_mask(text)
             if cpus is not None and cpu in cpus:
                 return cpus & usable
@@ -84,9 +100,10 @@ def places(seen: Snapshot, usable: Cpus) -> dict[int, Place]:
         cpu: Place(
             package=integer(seen.of_cpu(cpu, "topology/physical_package_id")),
             die=integer(seen.of_cpu(cpu, "topology/die_id")),
+            cluster=integer(seen.of_cpu(cpu, "topology/cluster_id")),
             core=integer(seen.of_cpu(cpu, "topology/core_id")),
-            package_mates=mates(cpu, "core_siblings", "package_cpus", "core_siblings_list"),
-            core_mates=mates(cpu, "thread_siblings", "core_cpus", "thread_siblings_list"),
+            package_mates=mates(cpu, "topology/core_siblings"),
+            core_mates=mates(cpu, "topology/thread_siblings"),
         )
         for cpu in sorted(usable)
     }
@@ -126,6 +143,22 @@ def dies(where: Mapping[int, Place]) -> list[Group]:
         if len(package) > 1
         for index, cpus in sorted(package.items())
     ]
+
+
+def clusters(where: Mapping[int, Place]) -> list[Group]:
+    """Clusters of cores inside a package, by lowest CPU."""
+    by_id: dict[tuple[int | None, int], set[int]] = {}
+    packages: dict[int | None, set[int]] = {}
+    for cpu, place in where.items():
+        packages.setdefault(place.package, set()).add(cpu)
+        if place.cluster is not None and 0 <= place.cluster != NO_CLUSTER:
+            by_id.setdefault((place.package, place.cluster), set()).add(cpu)
+    found = [
+        frozenset(cpus)
+        for (package, _), cpus in by_id.items()
+        if len({where[cpu].core for cpu in cpus}) > 1 and cpus != packages[package]
+    ]
+    return [Group(ZoneKind.CLUSTER, index, cpus) for index, cpus in enumerate(sorted(found, key=sorted))]
 
 
 def cores(where: Mapping[int, Place], warnings: list[str]) -> list[Group]:

@@ -17,18 +17,19 @@ from neap.reporter.core.topology.text import Cpus, cpu_list, cpu_mask, integer, 
 
 @dataclass(frozen=True)
 class Numa:
-    """One node. `cpus` are disjoint between nodes; `memory` is None when no file tells."""
+    """One node. `cpus` are disjoint between nodes; `memory` is None when no file tells; `closest` only without CPUs."""
 
     index: int
     cpus: Cpus
     locality: Cpus
     memory: int | None
     distances: Mapping[int, int]
+    closest: frozenset[int] = frozenset()
 
 
 def numa_nodes(seen: Snapshot, usable: Cpus, warnings: list[str]) -> list[Numa]:
     """The nodes, by number."""
-    allowed = cpu_list(seen.files.get(f"{seen.cpuset_dir()}/mems")) or frozenset(seen.node_numbers())
+    allowed = seen.allowed("mems", frozenset(seen.node_numbers()), warnings)
     claims = {
         index: claim
         for index in seen.node_numbers()
@@ -55,7 +56,7 @@ def numa_nodes(seen: Snapshot, usable: Cpus, warnings: list[str]) -> list[Numa]:
         for index in sorted(claims)
     ]
     bare = {index for index in claims if not (_cpus_of(seen, index) or ())}
-    return [replace(node, locality=_near(seen, node, nodes)) if node.index in bare else node for node in nodes]
+    return [_settled(seen, node, nodes) if node.index in bare else node for node in nodes]
 
 
 def _cpus_of(seen: Snapshot, index: int) -> Cpus | None:
@@ -110,13 +111,15 @@ def _distances(seen: Snapshot, warnings: list[str]) -> dict[int, dict[int, int]]
     return tables
 
 
-def _near(seen: Snapshot, node: Numa, nodes: list[Numa]) -> Cpus:
-    """CPUs of the nodes that sysfs calls initiators, else of those at the smallest distance."""
-    others = [other for other in nodes if other.locality and other.index != node.index]
+def _settled(seen: Snapshot, node: Numa, nodes: list[Numa]) -> Numa:
+    """A node without CPUs beside the nodes that sysfs calls its initiators, else beside those at the smallest distance."""
+    others = {other.index: other.locality for other in nodes if other.locality and other.index != node.index}
     for name in INITIATORS:
         initiators = numbered(seen.names.get(f"{NODE_DIR}/node{node.index}/{name}", ()), "node", NODE_LIMIT)
-        if near := [other.locality for other in others if other.index in initiators]:
-            return frozenset[int]().union(*near)
-    closest = min((node.distances[other.index] for other in others if other.index in node.distances), default=None)
-    near = [other.locality for other in others if closest is None or node.distances.get(other.index) == closest]
-    return frozenset[int]().union(*near)
+        if closest := others.keys() & initiators:
+            break
+    else:
+        least = min((node.distances[index] for index in others if index in node.distances), default=None)
+        closest = {index for index in others if least is None or node.distances.get(index) == least}
+    near = frozenset[int]().union(*(others[index] for index in closest))
+    return replace(node, locality=near, closest=frozenset(closest))

@@ -7,6 +7,7 @@ Source: kernel documentation, admin-guide/cputopology.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,26 +15,34 @@ from neap.common.cpuset import LARGEST_CPU, parse_cpuset
 from neap.common.errors import InputError
 
 Cpus = frozenset[int]
+ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")  # of a PCI function, domain first
 
 LARGEST_INTEGER: Final = (1 << 63) - 1  # what a JSON reader holds
 LARGEST_KIB: Final = 1 << 43  # 8 PiB: no machine has more, and sums stay exact
 MASK_LIMIT: Final = LARGEST_CPU // 4 + LARGEST_CPU // 32  # digits, commas included
+INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}")  # as sysfs names things: "cpu7", never "cpu07"
+LIST: Final = re.compile(r"[0-9,\- \t\r\n\0]*")
+MASK: Final = re.compile(r"(?:0x)?[0-9a-fA-F,]*[0-9a-fA-F]")
+HEXADECIMAL: Final = re.compile(r"(?:0x)?([0-9a-f]{1,16})")
 PADDING: Final = " \t\r\n\0"
 
 
 def integer(text: str | None) -> int | None:
     """A decimal number of at most 63 bits; a sign is fine (sysfs says -1 for "not known")."""
-    try:
-        number = int(text.strip(PADDING)) if text is not None else None
-    except ValueError:
+    digits = (text or "").strip(PADDING)
+    if not INTEGER.fullmatch(digits):  # int() alone would also read "1_0" and digits of other scripts
         return None
-    return number if number is not None and abs(number) <= LARGEST_INTEGER else None
+    number = int(digits)
+    return number if abs(number) <= LARGEST_INTEGER else None
 
 
 def cpu_list(text: str | None) -> Cpus | None:
     """The CPUs of a list file; an empty list is the empty set."""
+    if text is None or not LIST.fullmatch(text):
+        return None
     try:
-        return parse_cpuset(text) if text is not None else None
+        return parse_cpuset(text)
     except InputError:
         return None
 
@@ -43,11 +52,13 @@ def cpu_mask(text: str | None) -> Cpus | None:
     digits = text.strip(PADDING) if text is not None else ""
     if not digits or len(digits) > MASK_LIMIT:
         return None
-    try:
-        mask = int(digits.replace(",", ""), 16)
-    except ValueError:
-        return None
-    return frozenset(bits(mask)) if mask >= 0 else None
+    return frozenset(bits(int(digits.replace(",", ""), 16))) if MASK.fullmatch(digits) else None
+
+
+def hexadecimal(text: str | None, size: int) -> str:
+    """Digits of an identifier ("0x10de"), padded to `size`; empty where it is none."""
+    match = HEXADECIMAL.fullmatch((text or "").strip(PADDING).lower())
+    return match[1].zfill(size) if match and len(match[1]) <= size else ""
 
 
 def bits(mask: int) -> Iterable[int]:
@@ -61,7 +72,7 @@ def bits(mask: int) -> Iterable[int]:
 def numbered(names: Iterable[str], prefix: str, limit: int) -> list[int]:
     """Numbers of the directories `prefix`N, ascending, at most `limit` of them."""
     size = len(prefix)
-    found = {int(n[size:]) for n in names if n.startswith(prefix) and n[size:].isascii() and n[size:].isdigit()}
+    found = {int(n[size:]) for n in names if n.startswith(prefix) and NUMBER.fullmatch(n[size:])}
     return sorted(number for number in found if number < LARGEST_CPU)[:limit]
 
 

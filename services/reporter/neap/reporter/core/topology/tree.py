@@ -45,10 +45,10 @@ class Branch:
         )
 
 
-def nest(root: Branch, groups: Iterable[Group], warnings: list[str]) -> dict[tuple[ZoneKind, int], Branch]:
-    """Hang every group below `root`; returns the branches by (kind, index), the first of each."""
+def nest(root: Branch, groups: Iterable[Group], warnings: list[str]) -> list[Branch]:
+    """Hang every group below `root`; returns the branches, outer before inner."""
     innermost = dict.fromkeys(root.cpus, root)
-    found: dict[tuple[ZoneKind, int], Branch] = {}
+    found: list[Branch] = []
     for group in sorted(groups, key=lambda g: (-len(g.cpus), RANK[g.kind], g.index, sorted(g.cpus)[:1])):
         if not group.cpus:
             continue
@@ -62,5 +62,5 @@ def nest(root: Branch, groups: Iterable[Group], warnings: list[str]) -> dict[tup
             branch.attributes["size"] = group.note
         next(iter(around.values())).children.append(branch)
         innermost.update(dict.fromkeys(group.cpus, branch))
-        found.setdefault((group.kind, group.index), branch)
+        found.append(branch)
     return found

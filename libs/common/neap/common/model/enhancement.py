@@ -1,0 +1,69 @@
+"""What a pod asks for beside its QoS class, as far as NUMA nodes go: to be bound to some, to have them alone.
+
+    katalyst.kubewharf.io/memory_enhancement: '{"numa_binding": "true", "numa_exclusive": "true"}'
+    neap.io/numa-binding: "true"      neap.io/numa-exclusive: "true"
+
+Both spellings are read; where both are there they must agree. Other keys of Katalyst's object are for others. Which
+nodes it is, the ledger says. What cannot be read is refused by name, never taken for "no".
+Source: kubewharf/katalyst-api pkg/consts/qos.go (names); katalyst-core pkg/util/qos (exclusive only with binding,
+both only where a pod has CPUs of its own or a pool).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from neap.common.errors import InputError
+from neap.common.model.qos import QosClass
+
+MEMORY_KEY: Final = "katalyst.kubewharf.io/memory_enhancement"
+FLAGS: Final[Mapping[str, str]] = {"numa_binding": "neap.io/numa-binding", "numa_exclusive": "neap.io/numa-exclusive"}
+_TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
+
+
+class Enhancement(msgspec.Struct, frozen=True, kw_only=True):
+    """See module docstring."""
+
+    numa_binding: bool = False
+    numa_exclusive: bool = False
+
+
+def enhancement(annotations: Mapping[str, str], qos: QosClass) -> Enhancement:
+    """What a pod of this class asks for.
+
+    Raises:
+        InputError: not readable, asked twice and differently, or an illegal pair.
+    """
+    asked = _object(annotations)
+    wish = Enhancement(**{flag: _flag(annotations, asked, flag) for flag in FLAGS})
+    if wish.numa_exclusive and not wish.numa_binding:
+        raise InputError("numa_exclusive without numa_binding: no NUMA node to have alone")
+    if wish.numa_exclusive and qos is not QosClass.DEDICATED:
+        raise InputError(f"numa_exclusive needs {QosClass.DEDICATED}, the pod is {qos}")
+    if wish.numa_binding and qos is QosClass.SYSTEM:
+        raise InputError(f"numa_binding is not for {qos}: its CPUs are the system's")
+    return wish
+
+
+def _object(annotations: Mapping[str, str]) -> dict[str, Any]:
+    text = annotations.get(MEMORY_KEY)
+    if text is None:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError):
+        raise InputError(f"{MEMORY_KEY}={text[:64]!r} is no JSON object") from None
+
+
+def _flag(annotations: Mapping[str, str], asked: Mapping[str, Any], flag: str) -> bool:
+    words = {MEMORY_KEY: asked.get(flag), FLAGS[flag]: annotations.get(FLAGS[flag])}
+    told = {key: word for key, word in words.items() if word is not None}
+    for key, word in told.items():
+        if not isinstance(word, str) or word not in _TRUTH:
+            raise InputError(f"{flag} in {key} is {str(word)[:64]!r}, neither 'true' nor 'false'")
+    if len(set(told.values())) > 1:
+        raise InputError(f"{flag} asked twice and differently: {told}")
+    return any(_TRUTH[word] for word in told.values())

@@ -1,0 +1,164 @@
+"""One round of memory: report and ledger -> view -> every memory policy -> knobs by target, and the arithmetic.
+
+A knob that a policy no longer speaks of is lifted as long as its cgroup is named at all: the enforcer leaves alone
+what is not advised, so silence would keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from neap.advisor.core.binding import Binding
+from neap.advisor.core.pod import RECLAIMED, Pod, Track
+from neap.advisor.core.policy import Chosen, MemoryPod, MemoryView
+from neap.common.model.advice import Knobs, NodeAdvice
+from neap.common.model.resource import MEMORY
+from neap.common.model.topology import NodeTopology, NumaNode
+from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage
+from neap.common.units import Bytes
+
+LIFTED: Final[Mapping[str, int]] = {"memory_min": 0, "memory_low": 0, "memory_high": -1, "memory_max": -1}
+CLASSES: Final = ("besteffort", "burstable")  # as the kubelet names their cgroups; guaranteed pods have none
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What the memory policies come to; `reason` is one sentence per policy."""
+
+    knobs: dict[str, Knobs] = field(default_factory=dict)
+    reason: str = ""
+
+
+def plan_memory(view: MemoryView, chosen: Chosen) -> MemoryPlan:
+    """Ask every policy. Where two speak of the same knob of a target, the one named later wins."""
+    knobs: dict[str, Knobs] = {}
+    reasons: list[str] = []
+    for policy, settings in chosen.memory:
+        said = policy.advise(view, settings)
+        reasons += [said.reason] if said.reason else []
+        for target, more in said.knobs.items():
+            knobs[target] = merged(knobs[target], more) if target in knobs else more
+    named = knobs.keys() | {pod.target for pod in view.pods if pod.target} | {"class/besteffort"}
+    for target, before in view.before.items():
+        now = knobs.get(target, Knobs())
+        gone: dict[str, Any] = {
+            name: value
+            for name, value in LIFTED.items()
+            if getattr(now, name) is None and getattr(before, name) is not None
+        }
+        if gone and target in named:
+            knobs[target] = replace(now, **gone)
+    return MemoryPlan(dict(sorted(knobs.items())), "; ".join(reasons))
+
+
+def merged(below: Knobs, above: Knobs) -> Knobs:
+    """The knobs of both; where both speak, those of `above`."""
+    return replace(below, **spoken(above))
+
+
+def spoken(knobs: Knobs) -> dict[str, Any]:
+    """The knobs that are advised at all."""
+    return {name: value for name in knobs.__struct_fields__ if (value := getattr(knobs, name)) is not None}
+
+
+def advised(advice: NodeAdvice) -> dict[str, Knobs]:
+    """What an earlier life advised about memory; a guest's own limits are not of these policies."""
+    return {
+        cgroup.target: Knobs(**{name: value for name in LIFTED if (value := getattr(cgroup.knobs, name)) is not None})
+        for cgroup in advice.cgroups
+        if cgroup.pool != RECLAIMED or cgroup.target.startswith("class/")
+    }
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a round knows of the node."""
+
+    topology: NodeTopology
+    pods: Sequence[Pod]
+    tracks: Mapping[str, Track]
+    usage: NodeUsage | None
+    binding: Binding
+
+
+def memory_view(facts: Facts, before: Mapping[str, Knobs], *, fresh: bool, blind: str) -> MemoryView:
+    """What the policies may know; `before`: advised last, by target."""
+    topology, usage, alone = facts.topology, facts.usage, facts.binding.exclusive
+    capacity = capacity_of(topology)
+    nodes = {node.index: node for node in usage.numa} if usage is not None else {}
+    shared = [node for index, node in sorted(nodes.items()) if index not in alone]
+    free = [node.memory_free for node in shared if node.memory_free is not None]
+    marks = [node.watermark_low for _, node in sorted(nodes.items()) if node.watermark_low is not None]
+    return MemoryView(
+        capacity=capacity,
+        reserved=max(0, capacity - topology.allocatable.get(MEMORY, capacity)),
+        available=usage.memory_available if usage is not None else None,
+        free=sum(free) if free and len(free) == len(shared) else None,
+        apart=sum(_free(node, nodes.get(node.index)) for node in topology.numa if node.index in alone),
+        watermark=sum(marks) if marks else None,
+        pods=tuple(_pods(facts)),
+        before=before,
+        fresh=fresh,
+        blind=blind,
+    )
+
+
+def capacity_of(topology: NodeTopology) -> Bytes:
+    """The machine's memory."""
+    return topology.capacity.get(MEMORY, 0) or sum(node.memory for node in topology.numa)
+
+
+def _free(node: NumaNode, seen: NumaUsage | None) -> Bytes:
+    """What is free on a node; all of it while that is unknown."""
+    return node.memory if seen is None or seen.memory_free is None else seen.memory_free
+
+
+def _pods(facts: Facts) -> Iterable[MemoryPod]:
+    by_uid: dict[str, list[ContainerUsage]] = {}
+    for container in facts.usage.containers if facts.usage is not None else ():
+        by_uid.setdefault(container.uid, []).append(container)
+    known = {pod.uid: pod for pod in facts.pods}
+    for uid in sorted(known.keys() | by_uid.keys()):
+        seen, pod = by_uid.get(uid, []), known.get(uid)
+        home = _home(seen) or (pod.home if pod is not None else "guaranteed")
+        held = MemoryPod(
+            uid=uid,
+            home=home,
+            guest=home == "besteffort",
+            used=_sum(one.memory if one.memory is not None else one.working_set for one in seen),
+            working=_sum(one.working_set for one in seen) if seen else None,
+            cache=_sum(one.file_cache for one in seen),
+        )
+        if pod is None:
+            yield held
+            continue
+        yield replace(
+            held,
+            target=f"pod/{uid}",
+            pool=pod.pool,
+            guest=not pod.is_owner,
+            request=pod.memory,
+            peak=max(facts.tracks[uid].memory, default=None),
+            apart=bool(facts.binding.nodes.get(uid, frozenset()) & facts.binding.exclusive.keys()),
+        )
+
+
+def _sum(amounts: Iterable[Bytes | None]) -> Bytes | None:
+    """The sum of what is all known; a pod that is not there holds nothing."""
+    total = 0
+    for amount in amounts:
+        if amount is None or amount < 0:
+            return None
+        total += amount
+    return total
+
+
+def _home(seen: Sequence[ContainerUsage]) -> str:
+    """Kubernetes' class of a pod, from where its cgroup was found; empty if it was not."""
+    for one in seen:
+        return next((name for name in CLASSES if name in one.cgroup), "guaranteed" if "kubepods" in one.cgroup else "")
+    return ""
