@@ -493,7 +493,7 @@ def test_a_host_that_cannot_be_listed_is_not_taken_for_an_empty_one() -> None:
 
 
 def test_every_process_of_a_pod_gets_its_oom_score_and_its_own_back() -> None:
-    world = World()
+    world = World(tasks_every=2)
     world.host.put(f"{MOUNT}/kubepods/{GUEST}/c1/cgroup.procs", "11\n12\n")
     world.host.put("/proc/11/oom_score_adj", "1000\n")
     world.host.put("/proc/12/oom_score_adj", "-17\n")
@@ -502,8 +502,10 @@ def test_every_process_of_a_pod_gets_its_oom_score_and_its_own_back() -> None:
     world.host.put(f"{MOUNT}/kubepods/{GUEST}/c1/cgroup.procs", "11\n12\n13\n")
     world.host.put("/proc/13/oom_score_adj", "0\n")
     world.tick(2.0)
+    assert world.host.read("/proc/13/oom_score_adj") == "0\n", "without a watch that tells, tasks are not read each time"
+    world.tick(3.0)
     assert world.host.read("/proc/13/oom_score_adj") == "900"
-    world.live(Stopping(3.0))
+    world.live(Stopping(4.0))
     assert world.host.read_all([f"/proc/{pid}/oom_score_adj" for pid in (11, 12, 13)]) == ["1000", "-17", "1000"]
 
 

@@ -127,7 +127,7 @@ def test_a_group_that_was_there_keeps_its_own_limits_and_its_existence() -> None
 def test_tasks_go_back_to_the_group_they_were_in_and_late_ones_to_where_their_parent_was() -> None:
     host = a_rdt_host("gold")
     host.write(f"{RESCTRL}/gold/tasks", "12")
-    world = World(host).hear(told(1, for_pod("g-1", resctrl="guests"), groups=LIMITED))
+    world = World(host, tasks_every=1).hear(told(1, for_pod("g-1", resctrl="guests"), groups=LIMITED))
     run(host, "besteffort/podg-1/c1", 11, 12, 13)
     world.tick(2.0)
     assert sorted(host.members["guests"]) == [11, 12, 13]

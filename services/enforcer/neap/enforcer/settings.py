@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""  # whose advice is followed; empty only where no node is meant
     period: Annotated[Seconds, msgspec.Meta(gt=0)] = 1.0  # between two looks at the clock
     reconcile_every: Annotated[int, msgspec.Meta(ge=1)] = 1  # ticks between two readings of the knobs written
+    tasks_every: Annotated[int, msgspec.Meta(ge=1)] = 10  # ticks between two looks at all tasks; a watch tells who came
     repeat_every: Annotated[int, msgspec.Meta(ge=1)] = 10  # ticks between two sayings that nothing has changed
     probe_every: Annotated[int, msgspec.Meta(ge=1)] = 60  # ticks between two looks at what the kernel offers
     grace: Annotated[Seconds, msgspec.Meta(ge=0)] = 10.0  # from the end of the last advice to giving the node back

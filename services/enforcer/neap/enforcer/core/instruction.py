@@ -70,11 +70,15 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Observe(Instruction):
-    """List the pods' cgroups and read the knobs of `targets` and `sites`, all in one read. Answers Observed."""
+    """List the pods' cgroups and read the knobs of `targets` and `sites`, all in one read. Answers Observed.
+
+    Without `fresh`, containers and what their tasks show may be what was seen before, as long as the pods are the same.
+    """
 
     serial: int
     targets: tuple[tuple[str, str], ...]  # ("pod/<uid>", "cpu.weight")
     sites: tuple[Site, ...]
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)

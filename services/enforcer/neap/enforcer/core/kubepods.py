@@ -98,6 +98,10 @@ class Tree:
         """Whether a cgroup, or a resctrl group, was listed."""
         return cgroup in self._paths
 
+    def is_like(self, other: Tree) -> bool:
+        """Whether both have the same pods, whatever is in them."""
+        return (self.root, self.classes, self.pods) == (other.root, other.classes, other.pods)
+
     def folders(self) -> tuple[str, ...]:
         """Every directory in which a cgroup may come or go."""
         inside = (container for containers in self.containers.values() for container in containers)

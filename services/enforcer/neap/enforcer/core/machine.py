@@ -79,6 +79,7 @@ class EnforcerMachine:
         self._busy: Probe | Observe | Apply | None = None
         self._probe = True  # look at the kernel first
         self._again = False  # look at the cgroups as soon as nothing is under way
+        self._fresh = True  # and at their tasks
         self._environments: Environments = {}
         self._told_runtime: Wishes | None = None  # None: it is to be told again
         self._retell = False  # at the next tick
@@ -180,7 +181,7 @@ class EnforcerMachine:
         """What is to be true from now on; what this kernel lacks is said once."""
         self._wishes = wishes_of(advice, self._knobs, self._ladder.lacking)
         self._wished = tuple(key for key in self._wishes.texts if not self._is_level(key[1]))
-        self._again = True
+        self._again = self._fresh = True
         self._works.stir()
         self._order()
         for file, (target, text) in self._wishes.lacking.items():
@@ -208,13 +209,15 @@ class EnforcerMachine:
         is_in_vain = self._is_wishing and not self._ladder.can_write
         self._probe |= is_in_vain or self._ticks % self._settings.probe_every == 0
         is_round = self._ticks % self._settings.reconcile_every == 0 and self._is_wishing
-        if is_round or self._works.offload.orders or self._is_waiting_for_pods() or self._works.patience.is_due(at):
+        is_special = self._works.offload.orders or self._is_waiting_for_pods() or self._works.patience.is_due(at)
+        if is_round or is_special:
             self._again = True
+        self._fresh |= bool(is_special) or self._ticks % self._settings.tasks_every == 0
         return self._look(at)
 
     def _stirred(self, at: Seconds) -> Sequence[Instruction]:
         """A cgroup came or went, or a process moved into one."""
-        self._watch_again = True
+        self._watch_again = self._fresh = True
         self._again |= self._is_wishing
         self._probe |= not self._ladder.can_write
         return self._look(at)
@@ -250,11 +253,12 @@ class EnforcerMachine:
 
     def _observe(self) -> Observe:
         self._serial += 1
-        return Observe(self._serial, self._wished + self._works.offload.orders, self._works.debt.sites)
+        fresh, self._fresh = self._fresh or self._stopped, False
+        return Observe(self._serial, self._wished + self._works.offload.orders, self._works.debt.sites, fresh)
 
     def _give_back(self) -> None:
         """Nothing is wished any more."""
-        self._again, self._wishes, self._wished = True, NOTHING, ()
+        self._again, self._fresh, self._wishes, self._wished = True, True, NOTHING, ()
         self._works.stir()
         self._works.offload.order({}, self._standing.seq)
 
@@ -304,6 +308,7 @@ class EnforcerMachine:
         return self._busy
 
     def _written(self, asked: Apply, outcomes: tuple[Outcome, ...], at: Seconds) -> Sequence[Instruction]:
+        self._fresh = True
         told = self._works.settle(asked, outcomes, at)
         self._teller.add(told)
         self._probe |= any(outcome.status is WriteStatus.REFUSED for outcome in outcomes)  # is it the right to write?

@@ -40,7 +40,7 @@ class _Reading(NamedTuple):
     tree: Tree
     plain: list[Site]
     paths: list[str]
-    others: list[Site]
+    others: dict[Site, str | None]  # what tasks and groups showed
 
 
 class Hands:
@@ -75,6 +75,11 @@ class Hands:
         return Watched({} if self._watch is None else self._watch.follow(asked.folders, asked.files))
 
     def _observe(self, asked: Observe) -> Observed:
+        last = self._last
+        if not asked.fresh and last is not None and (last.targets, last.sites) == (asked.targets, asked.sites):
+            now = self._list(deep=False, with_groups=False)
+            if now is not None and now.is_like(last.tree):
+                return self._read(last)
         reaches = {self._knobs[file].reach for _, file in asked.targets} | {
             self._knobs[site.file].reach for site in asked.sites
         }
@@ -83,17 +88,19 @@ class Hands:
         )
         if tree is None:
             return Observed(None, {})
-        last = self._last
         if last is not None and last.tree == tree:
             tree = last.tree  # it remembers where everything is
         if last is None or (last.targets, last.sites, last.tree) != (asked.targets, asked.sites, tree):
             last = self._last = self._planned(asked, tree)
-        read: dict[Site, str | None] = dict(zip(last.plain, self._host.read_all(last.paths), strict=True))
         for site in last.others:
             if site.file == GROUP:
-                read[site] = None if tree.groups is None else PRESENT if tree.has(site.cgroup) else ABSENT
-        read.update(self._tasks.show([site for site in last.others if site.file != GROUP]))
-        return Observed(tree, read)
+                last.others[site] = None if tree.groups is None else PRESENT if tree.has(site.cgroup) else ABSENT
+        last.others.update(self._tasks.show([site for site in last.others if site.file != GROUP]))
+        return self._read(last)
+
+    def _read(self, last: _Reading) -> Observed:
+        texts = zip(last.plain, self._host.read_all(last.paths), strict=True)
+        return Observed(last.tree, dict(texts) | last.others)
 
     def _planned(self, asked: Observe, tree: Tree) -> _Reading:
         """What to read; the same as long as advice, tree and debt are the same."""
@@ -101,7 +108,7 @@ class Hands:
         others = [site for site in sites if site.file == GROUP or self._is_of_tasks(site)]
         plain = [site for site in sites if site.file != GROUP and not self._is_of_tasks(site)]
         paths = [f"{site.cgroup}/{site.file}" for site in plain]
-        return _Reading(asked.targets, asked.sites, tree, plain, paths, others)
+        return _Reading(asked.targets, asked.sites, tree, plain, paths, dict.fromkeys(others))
 
     def _apply(self, asked: Apply) -> tuple[Outcome, ...]:
         if any(not write.restores for write in asked.writes):
