@@ -13,21 +13,11 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
-SOON = (
-    60.0  # s; what has not come by then does not come: a hundred times what it takes, since machines are slow at times
-)
-HANG = 300.0  # s; a test that takes longer hangs. It is longer than any one wait, so that the wait says what is missing
+SOON = 60.0  # s; what has not come by then does not come: a hundred times what it takes, for machines are slow at times
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A bound for every test that does not name its own: no test is red because the machine is slow."""
-    for item in items:
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(HANG))
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from neap.common.bus.memory import MemoryBroker
-from neap.common.contract.catalogue import CHANNELS, POLICY, PRESSURE, STREAMS, TRAIL
+from neap.common.contract.catalogue import CHANNELS, POLICY, PRESSURE, STREAMS, TRAIL, WORKLOAD
 from neap.common.host.memory import MemoryHost
+from neap.common.model.lifecycle import Ended, EndReason
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.usage import Pressure, PressureKind
 from neap.common.runtime.clock import wall_clock
@@ -191,6 +192,32 @@ async def test_what_led_to_nothing_at_once_is_linked_by_the_next_operation_and_o
         (context_of(1), context_of(2), context_of(3)),
         (context_of(4),),
     ]
+
+
+async def test_what_was_said_of_an_object_is_linked_when_something_is_done_about_it_whatever_is_done_before(
+    broker: MemoryBroker,
+) -> None:
+    def react(event: Event) -> Sequence[Instruction]:
+        match event:
+            case Arrived(message=Pressure(metric="m1")):
+                return [Put(POLICY.at(service="probe", node="n1"), {})]
+            case Arrived(message=Pressure(metric="m2")):
+                return [decided("u1.1.looked")]
+        return []
+
+    ended = Ended(at=1.0, source="other", uid="u1", node="n1", attempt=1, reason=EndReason.FINISHED)
+    tracer, machine = Recorder(), Machine(react)
+    async with running(broker, machine, tracer, HEAR, consume(WORKLOAD.only(), durable="probe")):
+        token = current.set(context_of(7))
+        await broker.bus("sender").emit(WORKLOAD.at(namespace="shop", name="cart-1"), ended, id="ended")
+        current.reset(token)
+        await machine.saw(Arrived)
+        for number in (1, 2):
+            await say(broker, pressure(number), context_of(number))
+            await machine.saw(Arrived)
+    first, second = operations(tracer)
+    assert first.links == (context_of(7), context_of(1))
+    assert second.links == (context_of(2), context_of(7))
 
 
 async def test_own_words_that_come_back_are_no_cause(broker: MemoryBroker) -> None:

@@ -68,6 +68,7 @@ class Driver:
         self._outbox = Outbox(self._send, self._answer)
         self._operations = 0
         self._heard: dict[SpanContext, None] = {}  # what came since the last operation, and led to none itself
+        self._asked: dict[str, SpanContext] = {}  # uid -> what last came about it, while nothing was done about it
         self._decided: dict[str, SpanContext] = {}  # uid -> the last operation that decided about it
         self.busy_since: Seconds | None = None
         self.handled = 0
@@ -202,8 +203,9 @@ class Driver:
     def _trace(self, event: Event, instructions: Any, cause: SpanContext | None) -> SpanContext | None:
         """The context everything this event led to runs under; one span per decision, none per report.
 
-        A decision may rest on messages that came before it, so what led to no operation is linked by the next one.
-        Own words that come back are no cause.
+        A decision may rest on messages that came before it, so what led to no operation is linked by the next one; and
+        what came about an object, by the next one that does something about it, however many others lie between. Own
+        words that come back are no cause.
         """
         tracer = self._outside.tracer
         if not tracer.enabled:
@@ -212,10 +214,18 @@ class Driver:
             self._heard[cause] = None
             if len(self._heard) > LINKS:
                 del self._heard[next(iter(self._heard))]
+            if isinstance(event, Arrived) and (uid := _whom(event.message)):
+                self._asked[uid] = cause
+                if len(self._asked) > OBJECTS:
+                    del self._asked[next(iter(self._asked))]
         if not any(isinstance(item, Put | Emit | Append | Decide) for item in instructions):
             return cause
         self._operations += 1
-        heard, self._heard = tuple(self._heard), {}
+        about = (
+            self._asked.pop(_whom(item), None) for item in instructions if isinstance(item, Emit | Append | Decide)
+        )
+        asked = [each for each in about if each is not None]
+        heard, self._heard = tuple(dict.fromkeys((*self._heard, *asked)))[-LINKS:], {}
         span = operation_span(
             *(self._service.name, self._service.node, *_about(event), heard),
             start=event.at,
@@ -227,6 +237,14 @@ class Driver:
 
     def _is_own(self, message: Any) -> bool:
         return getattr(message, "source", "") == self._service.name
+
+
+def _whom(said: Any) -> str:
+    """The uid of the object that a message or an instruction is about; "" if it is about none, or about many."""
+    for part in ("message", "entry", "about", "placement", "workload"):
+        said = getattr(said, part, said)
+    uid = getattr(said, "uid", "")
+    return uid if isinstance(uid, str) else ""
 
 
 def _about(event: Event) -> tuple[str, str]:
