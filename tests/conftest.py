@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 SOON = 60.0  # s; what has not come by then does not come: a hundred times what it takes, for machines are slow at times
+HANG = 300.0  # s; as in pyproject: longer than any one wait, so that the wait says what is missing
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True)
