@@ -11,7 +11,19 @@ from neap.common.cpuset import format_cpuset, parse_cpuset
 from neap.common.model.advice import CgroupAdvice, Knobs, NodeAdvice
 from neap.common.runtime.machine import Arrived, Done, Stopping, Tick
 from neap.enforcer.core.instruction import Apply, Observe
-from tests.unit.test_enforcer_machine import MOUNT, POD_FILES, UIDS, World, a_host, advice, as_kernel, for_pod
+from tests.unit.test_enforcer_machine import (
+    MOUNT,
+    POD_FILES,
+    UIDS,
+    WHOLE,
+    World,
+    a_host,
+    advice,
+    as_kernel,
+    effective,
+    for_pod,
+    has_tasks,
+)
 
 cpu_lists = st.sets(st.integers(0, 7), min_size=1).map(format_cpuset)
 knob_values = st.fixed_dictionaries(
@@ -49,11 +61,13 @@ DRIFT = {"cpu.weight": "33", "cpuset.cpus": "1", "memory.high": "max"}
 acts = st.lists(st.one_of(advices, st.sampled_from(["tick", "kill", "drift"])), min_size=1, max_size=8)
 
 
+ROOT = f"{MOUNT}/kubepods"
+FOLDERS = [ROOT, f"{ROOT}/burstable", f"{ROOT}/besteffort"]
+FOLDERS += [f"{ROOT}/{kind + '/' if kind else ''}pod{uid}" for kind, uids in UIDS.items() for uid in uids]
+
+
 def snapshot(world: World) -> dict[str, str]:
-    root = f"{MOUNT}/kubepods"
-    folders = [root, f"{root}/burstable", f"{root}/besteffort"]
-    folders += [f"{root}/{kind + '/' if kind else ''}pod{uid}" for kind, uids in UIDS.items() for uid in uids]
-    found = {f"{folder}/{name}": world.host.read(f"{folder}/{name}") for folder in folders for name in POD_FILES}
+    found = {f"{folder}/{name}": world.host.read(f"{folder}/{name}") for folder in FOLDERS for name in POD_FILES}
     return found | {f"/proc/{pid}": world.host.read(f"/proc/{pid}/oom_score_adj").strip() for pid in (11, 12)}
 
 
@@ -85,9 +99,12 @@ def play(world: World, told: list[Any]) -> float:
 
 @given(acts, st.booleans())
 def test_the_originals_come_back_byte_for_byte_whatever_happened(told: list[Any], lapse: bool) -> None:
-    """Where another hand wrote over ours, its text may have become the original."""
+    """Where another hand wrote over ours, its text may have become the original.
+
+    A set that was empty names all there is where the kernel does not let anybody empty it; no task feels that.
+    """
     world = a_world()
-    before = snapshot(world)
+    before, sets = snapshot(world), effective(world.host, FOLDERS)
     drifted = {f"{MOUNT}/kubepods/besteffort/podg-1/{name}": text + "\n" for name, text in DRIFT.items()}
     at = play(world, told)
     if lapse:
@@ -98,9 +115,12 @@ def test_the_originals_come_back_byte_for_byte_whatever_happened(told: list[Any]
         world.live(Stopping(at + 1))
     after = snapshot(world)
     for path in after:
-        if after[path] != before[path]:
+        folder, _, file = path.rpartition("/")
+        is_full = before[path] == "\n" and after[path] == WHOLE.get(file) and has_tasks(world.host, folder)
+        if after[path] != before[path] and not is_full:
             assert "drift" in told
             assert after[path] == drifted[path]
+    assert "drift" in told or effective(world.host, FOLDERS) == sets
     assert world.journal.load() == {}
 
 
@@ -155,6 +175,41 @@ def test_between_any_two_writes_no_populated_cgroup_falls_out_of_its_parents_cpu
     for seq, cgroups_told in enumerate((first, second), start=2):
         known = tuple(c for c in cgroups_told if "/" in c.target)
         world.hear(NodeAdvice(at=seq, source="a", node="n1", seq=seq, expires=1e9, pools=(), cgroups=known))
+
+
+partitions = st.lists(st.sampled_from(["db", "web", "burstable", "besteffort"]), min_size=8, max_size=8).filter(
+    lambda who: len(set(who)) == 4
+)
+
+
+def divided(who: list[str]) -> tuple[CgroupAdvice, ...]:
+    """CPUs for everybody; a class and its pods share."""
+    cpus = {name: format_cpuset(cpu for cpu, holder in enumerate(who) if holder == name) for name in who}
+    told = [CgroupAdvice(target="pod/db", pool="dedicated", knobs=Knobs(cpus=cpus["db"]))]
+    told += [CgroupAdvice(target="pod/web", pool="share", knobs=Knobs(cpus=cpus["web"]))]
+    for kind in ("burstable", "besteffort"):
+        named = [f"class/{kind}", *(f"pod/{uid}" for uid in UIDS[kind])]
+        told += [CgroupAdvice(target=target, pool="share", knobs=Knobs(cpus=cpus[kind])) for target in named]
+    return tuple(told)
+
+
+@given(st.lists(partitions, min_size=2, max_size=4))
+def test_between_any_two_writes_a_dedicated_pods_cpus_are_nobody_elses(turns: list[list[str]]) -> None:
+    """Room for everybody: a pod that holds its only CPU and wants another's only one finds somewhere to wait."""
+    world = World(as_kernel(a_host()))
+
+    def check(path: str, text: str) -> str:
+        world.host.put(path, text.strip() + "\n")
+        sets = effective(world.host, FOLDERS)
+        mine = f"{ROOT}/poddb/cpuset.cpus"
+        others = [at for at in sets if at.endswith("cpus") and at not in (mine, f"{ROOT}/cpuset.cpus")]
+        assert not any(sets[mine] & sets[other] for other in others), f"after {text} for {path}"
+        return text.strip() + "\n"
+
+    for seq, who in enumerate(turns, start=1):
+        world.hear(NodeAdvice(at=seq, source="a", node="n1", seq=seq, expires=1e9, pools=(), cgroups=divided(who)))
+        assert world.text("poddb/cpuset.cpus") == divided(who)[0].knobs.cpus
+        world.host.on_write("cpuset.cpus", check)
 
 
 def test_a_look_that_finds_nothing_new_makes_no_plan_and_asks_for_nothing() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
 from neap.common.contract.catalogue import ADVICE
+from neap.common.cpuset import parse_cpuset
 from neap.common.errors import PortError, Unavailable
 from neap.common.host.memory import MemoryHost
 from neap.common.host.port import Refused
@@ -54,8 +55,36 @@ POD_FILES = {
 UIDS = {"": ("db", "web"), "burstable": ("cart",), "besteffort": ("g-1", "g-2")}
 
 
+WHOLE = {"cpuset.cpus": "0-7\n", "cpuset.mems": "0-1\n"}
+
+
+def has_tasks(host: MemoryHost, folder: str) -> bool:
+    """Whether a process is in a cgroup or below."""
+    below = [f"{folder}/{name}" for name in host.list(folder) if "." not in name or name.endswith(".scope")]
+    own = host.read_all([f"{folder}/cgroup.procs"])[0]
+    return bool((own or "").strip()) or any(has_tasks(host, path) for path in below)
+
+
+def effective(host: MemoryHost, folders: Iterable[str]) -> dict[str, frozenset[int]]:
+    """What the tasks of each cgroup may use: own ∩ the parent's, or the parent's where that is nothing."""
+    found: dict[str, frozenset[int]] = {}
+    for file, whole in WHOLE.items():
+        for folder in sorted(folders):
+            up = found.get(f"{folder.rpartition('/')[0]}/{file}", parse_cpuset(whole))
+            found[f"{folder}/{file}"] = (parse_cpuset(host.read(f"{folder}/{file}")) & up) or up
+    return found
+
+
 def as_kernel(host: MemoryHost) -> MemoryHost:
-    """Texts come back with a newline; an idle cgroup has no weight, and a fresh one afterwards."""
+    """Texts come back with a newline; an idle cgroup has no weight, and a fresh one afterwards.
+
+    A set that is not empty does not become so while a task is in the cgroup or below (kernel/cgroup/cpuset.c).
+    """
+
+    def a_set(path: str, text: str) -> str:
+        if not text.strip() and host.read(path).strip() and has_tasks(host, path.rpartition("/")[0]):
+            raise Refused(f"write {path}: ENOSPC")
+        return text.strip() + "\n"
 
     def idle(path: str, text: str) -> str:
         if text.strip() == host.read(path).strip():  # kernel/sched/fair.c, sched_group_set_idle: nothing to do
@@ -70,6 +99,8 @@ def as_kernel(host: MemoryHost) -> MemoryHost:
 
     for name in POD_FILES:
         host.on_write(name, lambda _, text: text.strip() + "\n")
+    for name in WHOLE:
+        host.on_write(name, a_set)
     host.on_write("cpu.idle", idle)
     host.on_write("cpu.weight", weight)
     return host
@@ -268,6 +299,42 @@ def test_a_knob_left_out_stays_and_a_cgroup_left_out_goes_back() -> None:
     assert world.text(f"{GUEST}/cpu.weight") == "2"
     assert world.text("besteffort/podg-2/cpu.weight") == "79"
     assert world.last[0].why == "no longer advised"
+
+
+def test_a_set_that_the_kernel_does_not_let_anybody_empty_names_all_there_is_and_everything_else_goes_back() -> None:
+    world = World()
+    world.host.put(f"{MOUNT}/kubepods/{GUEST}/c1/cgroup.procs", "11\n")
+    world.hear(
+        advice(1, for_class("besteffort", cpus="4-7", mems="1"), for_pod("g-1", cpus="4-5", mems="1", cpu_weight=2))
+    )
+    world.start()
+    world.live(Stopping(2.0))
+    for folder in (GUEST, "besteffort"):
+        assert (world.text(f"{folder}/cpuset.cpus"), world.text(f"{folder}/cpuset.mems")) == ("0-7", "0-1")
+    assert world.text(f"{GUEST}/cpu.weight") == "79"
+    assert world.journal.load() == {}
+    assert world.said[-1].restored
+    last = {(write.cgroup.rpartition("/")[2], write.knob): write for write in world.last}
+    assert {write.status for write in world.last} == {WriteStatus.WRITTEN}
+    assert last["podg-1", "cpuset.mems"].after == "0-1"
+    assert "takes no empty set while tasks run" in last["podg-1", "cpuset.mems"].why
+
+
+def test_a_fallback_that_is_refused_as_well_is_owed_until_it_is_not() -> None:
+    world = World().hear(advice(1, for_pod("g-1", cpus="4-5"), for_pod("g-2", cpus="4-5")))
+    taken = world.host._hooks["cpuset.cpus"]
+
+    def refuse(path: str, text: str) -> str:
+        raise Refused(f"write {path}: EBUSY")
+
+    world.host.on_write("cpuset.cpus", refuse)
+    world.hear(advice(2))
+    assert "EBUSY" in world.last[0].why
+    assert len(world.journal.load()) == 2
+    world.host.on_write("cpuset.cpus", taken)
+    world.live(Stopping(3.0))
+    assert world.text(f"{GUEST}/cpuset.cpus") == ""
+    assert world.journal.load() == {}
 
 
 def test_a_weight_thrown_away_by_our_idle_comes_back_with_the_end_of_idle() -> None:
@@ -502,7 +569,9 @@ def test_every_process_of_a_pod_gets_its_oom_score_and_its_own_back() -> None:
     world.host.put(f"{MOUNT}/kubepods/{GUEST}/c1/cgroup.procs", "11\n12\n13\n")
     world.host.put("/proc/13/oom_score_adj", "0\n")
     world.tick(2.0)
-    assert world.host.read("/proc/13/oom_score_adj") == "0\n", "without a watch that tells, tasks are not read each time"
+    assert world.host.read("/proc/13/oom_score_adj") == "0\n", (
+        "without a watch that tells, tasks are not read each time"
+    )
     world.tick(3.0)
     assert world.host.read("/proc/13/oom_score_adj") == "900"
     world.live(Stopping(4.0))

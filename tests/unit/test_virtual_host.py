@@ -220,9 +220,23 @@ def test_an_empty_cpuset_inherits_and_a_disjoint_one_falls_back_to_the_parent() 
     assert host.read(f"{where('p')}/cpuset.cpus.effective") == "1\n"
     host.write(f"{where('p')}/cpuset.cpus", "0")
     assert host.read(f"{where('p')}/cpuset.cpus.effective") == "1-3\n"
-    host.write(f"{PODS}/burstable/cpuset.cpus", "")
+    host.write(f"{PODS}/burstable/cpuset.cpus", "0-3")
     assert host.read(f"{where('p')}/cpuset.cpus.effective") == "0\n"
     assert host.read(f"{PODS}/cpuset.mems.effective") == "0-1\n"
+
+
+def test_a_set_can_only_be_emptied_while_no_task_is_below_it() -> None:
+    host = a_host()
+    host.start(a_pod("p"))
+    for path in (f"{PODS}/burstable", where("p")):
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            host.write(f"{path}/{file}", "")  # it is empty already
+            host.write(f"{path}/{file}", "0")
+            with pytest.raises(Refused, match="ENOSPC"):
+                host.write(f"{path}/{file}", "\n")
+    host.stop("p")
+    host.write(f"{PODS}/burstable/cpuset.cpus", "\n")
+    assert host.read(f"{PODS}/burstable/cpuset.cpus") == "\n"
 
 
 # -- time passes -----------------------------------------------------------------------------------------------------

@@ -92,6 +92,11 @@ class Cgroup:
         for child in self.below.values():
             yield from child.leaves()
 
+    @property
+    def is_populated(self) -> bool:
+        """Whether a process is here or below."""
+        return any(leaf.pids for leaf in self.leaves())
+
     def cpu_time(self) -> Seconds:
         """CPU time of everything that ever ran here."""
         return self.usage + sum([child.cpu_time() for child in self.below.values()])

@@ -31,8 +31,7 @@ def _procs(cgroup: Cgroup) -> str:
 
 
 def _populated(cgroup: Cgroup) -> str:
-    populated = any(leaf.pids for leaf in cgroup.leaves())
-    return f"populated {populated:d}\nfrozen 0\n"
+    return f"populated {cgroup.is_populated:d}\nfrozen 0\n"
 
 
 def _cpu_stat(cgroup: Cgroup) -> str:

@@ -1,7 +1,8 @@
 """What the kernel takes into a cgroup file, and what follows; everything else is refused with its errno.
 
 Source: Linux kernel/sched/core.c (cpu_weight_write_u64, cpu_max_write, tg_set_cfs_bandwidth, sched_group_set_idle),
-kernel/cgroup/cpuset.c (cpuset_write_resmask), mm/memcontrol.c and mm/page_counter.c (page_counter_memparse).
+kernel/cgroup/cpuset.c (cpuset_write_resmask, validate_change), mm/memcontrol.c and mm/page_counter.c
+(page_counter_memparse).
 """
 
 from __future__ import annotations
@@ -98,22 +99,24 @@ def _set_burst(cgroup: Cgroup, text: str) -> None:
 
 
 def _set_cpus(cgroup: Cgroup, text: str) -> None:
-    cgroup.cpus_asked = _listed(cgroup, "cpuset.cpus", text, cgroup.tree.machine.present)
+    cgroup.cpus_asked = _listed(cgroup, "cpuset.cpus", text, cgroup.tree.machine.present, cgroup.cpus_asked)
     cgroup.tree.move()
 
 
 def _set_mems(cgroup: Cgroup, text: str) -> None:
-    cgroup.mems_asked = _listed(cgroup, "cpuset.mems", text, frozenset(cgroup.tree.numa))
+    cgroup.mems_asked = _listed(cgroup, "cpuset.mems", text, frozenset(cgroup.tree.numa), cgroup.mems_asked)
     cgroup.tree.move()
 
 
-def _listed(cgroup: Cgroup, name: str, text: str, there: frozenset[int]) -> frozenset[int]:
+def _listed(cgroup: Cgroup, name: str, text: str, there: frozenset[int], before: frozenset[int]) -> frozenset[int]:
     try:
         asked = parse_cpuset(text)
     except InputError:
         refuse(cgroup, name, text, "is no list")
     if missing := asked - there:
         refuse(cgroup, name, text, f"names {min(missing)}, which this machine does not have")
+    if before and not asked and cgroup.is_populated:
+        refuse(cgroup, name, text, "would leave tasks without a set", "ENOSPC")
     return asked
 
 

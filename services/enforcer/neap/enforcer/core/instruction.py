@@ -90,13 +90,14 @@ class Observed:
 
 
 class Write(NamedTuple):
-    """One text for one knob of one cgroup."""
+    """One text for one knob of one cgroup; `fallback` comes nearest to it where the kernel does not take it."""
 
     site: Site
     text: str
     before: str
     why: str
     restores: bool = False
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,10 @@ class Apply(Instruction):
 
 
 class Outcome(NamedTuple):
-    """What became of one write; `kept` is what the kernel shows after all of them, None where that cannot be read."""
+    """What became of one write; `kept` is what the kernel shows after all of them, None where that is not known.
+
+    A restoring write is not read back: `kept` is its fallback, if that was written.
+    """
 
     status: WriteStatus
     why: str = ""

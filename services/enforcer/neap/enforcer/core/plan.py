@@ -16,7 +16,7 @@ from neap.common.errors import InputError
 from neap.enforcer.core.instruction import Originals, Write
 from neap.enforcer.core.knob import Knob, Reach, Site
 from neap.enforcer.core.kubepods import Tree
-from neap.enforcer.core.order import CpuSet, Move, in_order
+from neap.enforcer.core.order import NOTHING, CpuSet, Move, in_order
 from neap.enforcer.core.rdt import GROUP, PRESENT
 from neap.enforcer.core.wish import Wishes, outermost, sites_of
 
@@ -159,6 +159,9 @@ class _Sets:
         self.now = {cgroup: self._parse(scene.texts.get(Site(cgroup, file))) for cgroup in self._everybody()}
         self.wanted = {cgroup: self._parse(aim.text) for cgroup, aim in aims.items()}
         whole = self._parse(scene.texts.get(outermost(scene.tree, file)))
+        # Linux lets nobody empty a set while a task is below it (kernel/cgroup/cpuset.c, validate_change: ENOSPC). All
+        # there is comes to the same for every task: effective is what a set has in common with its parent's.
+        self.everything = format_cpuset(whole)
         self.whole = whole or frozenset().union(*self.now.values(), *self.wanted.values())
 
     def write(self) -> None:
@@ -166,8 +169,10 @@ class _Sets:
         shown = {cgroup: (self.scene.texts.get(Site(cgroup, self.file)) or "").strip() for cgroup in self.aims}
         old = self._effective(self.now)
         new = self._effective_new()
+        room = self._effective({cgroup: NOTHING if cgroup in self.aims else own for cgroup, own in self.now.items()})
+        exclusive = self.scene.exclusive if self.file == "cpuset.cpus" else ()  # memory nodes are for everybody
         moves = {
-            cgroup: Move(old[cgroup], new[cgroup], self._parent(cgroup), cgroup in self.scene.exclusive)
+            cgroup: Move(old[cgroup], new[cgroup], self._parent(cgroup), cgroup in exclusive, room[cgroup])
             for cgroup in self.aims
         }
         steps = in_order(moves) if self.whole else []
@@ -188,7 +193,9 @@ class _Sets:
 
     def _add(self, cgroup: str, text: str, shown: dict[str, str]) -> None:
         aim = self.aims[cgroup]
-        self.plan.ordered.append(Write(Site(cgroup, self.file), text, shown[cgroup], aim.why, aim.restores))
+        fallback = "" if text.strip() else self.everything
+        write = Write(Site(cgroup, self.file), text, shown[cgroup], aim.why, aim.restores, fallback)
+        self.plan.ordered.append(write)
         shown[cgroup] = text.strip()
 
     def _everybody(self) -> Iterator[str]:

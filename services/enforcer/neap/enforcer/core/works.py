@@ -93,6 +93,8 @@ class Works:
         last = {write.site: number for number, write in enumerate(asked.writes)}
         told = []
         for number, (write, outcome) in enumerate(zip(asked.writes, outcomes, strict=True)):
+            if write.restores and outcome.kept is not None:
+                write = write._replace(text=outcome.kept)  # noqa: PLW2901  what stands instead
             is_level = self._knobs[write.site.file].reach is Reach.LEVEL
             if is_level and self.tree is not None:
                 self.offload.written(self.tree, write, outcome)

@@ -139,13 +139,28 @@ class Hands:
         return {at: names or [] for at, names in zip(folders, self._host.list_all(folders), strict=True)}
 
     def _exchange(self, writes: Sequence[Write]) -> list[Outcome]:
-        """Writes that depend on each other: after a refusal none is tried."""
-        told = self._host.write_all([(f"{w.site.cgroup}/{w.site.file}", w.text) for w in writes], stop=True)
-        outcomes = [_outcome(error) for error in told]
-        if len(outcomes) < len(writes):
-            why = f"not tried, {writes[len(outcomes) - 1].site.cgroup} refused its part of the exchange"
-            outcomes += [Outcome(WriteStatus.REFUSED, why)] * (len(writes) - len(outcomes))
+        """Writes that depend on each other: after one is refused, and its fallback as well, none is tried."""
+        outcomes: list[Outcome] = []
+        left = list(writes)
+        while left:
+            told = self._host.write_all([(f"{w.site.cgroup}/{w.site.file}", w.text) for w in left], stop=True)
+            outcomes += map(_outcome, told)
+            last = left[len(told) - 1]
+            del left[: len(told)]
+            if outcomes[-1].status is WriteStatus.REFUSED and last.fallback:
+                outcomes[-1] = self._fall_back(last)
+            if outcomes[-1].status is WriteStatus.REFUSED:
+                why = f"not tried, {last.site.cgroup} refused its part of the exchange"
+                return outcomes + [Outcome(WriteStatus.REFUSED, why)] * len(left)
         return outcomes
+
+    def _fall_back(self, write: Write) -> Outcome:
+        """What comes nearest to a set that was refused."""
+        [error] = self._host.write_all([(f"{write.site.cgroup}/{write.site.file}", write.fallback)])
+        if error is not None:
+            return _outcome(error)
+        why = f"the kernel takes no empty set while tasks run, so it names all there is ({write.fallback})"
+        return Outcome(WriteStatus.WRITTEN, why, kept=write.fallback)
 
     def _write(self, writes: Sequence[Write]) -> list[Outcome]:
         """Writes that do not depend on each other, in their order; neighbours in one call."""
