@@ -2,7 +2,8 @@
 
     python load.py spin DIAL INDEX          burns the share of a CPU that float INDEX of the file DIAL says, 20 times a second
     python load.py hold MIB [again]         allocates, touches every page, and keeps it; with `again` touches it every second
-    python load.py read FILE MIB            reads so much of a file, over and over
+    python load.py read FILE MIB [REST]     reads so much of a file, over and over, with REST seconds in between
+    python load.py write FILE MIB           writes so much of a file, over and over
 
 The word "ready" comes on standard output once the load is there.
 """
@@ -56,7 +57,7 @@ def hold(mebibytes: str, again: str = "") -> None:
         time.sleep(1.0)
 
 
-def read(file: str, mebibytes: str) -> None:
+def read(file: str, mebibytes: str, rest: str = "0.05") -> None:
     """Page cache."""
     size, end = int(mebibytes) << 20, time.monotonic() + LIFE
     handle = os.open(file, os.O_RDONLY)
@@ -65,6 +66,18 @@ def read(file: str, mebibytes: str) -> None:
     while time.monotonic() < end:
         for place in range(0, size, PIECE):
             os.preadv(handle, [buffer], place)
+        time.sleep(float(rest))
+
+
+def write(file: str, mebibytes: str) -> None:
+    """Page cache that has to reach the disk before it can be taken back."""
+    size, end = int(mebibytes) << 20, time.monotonic() + LIFE
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
+    piece = b"neap" * (PIECE // 4)
+    say_ready()
+    while time.monotonic() < end:
+        for place in range(0, size, PIECE):
+            os.pwrite(handle, piece, place)
         time.sleep(0.05)
 
 
@@ -73,4 +86,4 @@ def say_ready() -> None:
 
 
 if __name__ == "__main__":
-    {"spin": spin, "hold": hold, "read": read}[sys.argv[1]](*sys.argv[2:])
+    {"spin": spin, "hold": hold, "read": read, "write": write}[sys.argv[1]](*sys.argv[2:])
