@@ -101,6 +101,7 @@ def test_a_kept_evaluation_is_the_one_from_scratch(history: list[tuple[str, Any]
         assert kept.reasons == fresh.reasons
         assert (kept.codes[~divided] == fresh.codes[~divided]).all()
         assert (kept.totals[~divided] == fresh.totals[~divided]).all()
+        assert (kept.later == fresh.later).all()
         assert (kept.scores == fresh.scores).all()
         assert (fresh.codes[divided] == FITS).all()
         assert (kept.counts == np.bincount(kept.codes, minlength=len(kept.reasons))).all()

@@ -13,6 +13,7 @@ from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, LARGEST, MEMOR
 from neap.common.model.workload import Container, Workload
 from neap.common.units import GIB, MIB
 from neap.scheduler.core.admission import refusal
+from neap.scheduler.core.change import NodeChanged
 from neap.scheduler.core.cycle import Cycle
 from neap.scheduler.core.estimate import Guess, estimate
 from neap.scheduler.core.framework import Policy
@@ -70,6 +71,27 @@ def test_a_burst_on_equal_nodes_spreads_evenly_and_does_not_herd() -> None:
     cycle = Cycle(table, policies())
     placed = Counter(cycle.decide(pod_of(an_owner(f"u{i}", cores=1)), 1.5).node for i in range(20))
     assert max(placed.values()) - min(placed[f"n{i}"] for i in range(6)) <= 1
+
+
+def test_an_owner_waits_for_a_busy_ledger_rather_than_strand_cards() -> None:
+    table = NodeTable()
+    table.describe(a_node("plain", cores=32))
+    table.describe(a_node("cards", cores=32, cards=4))
+    cycle = Cycle(table, policies(), worth_waiting=20.0)
+    table.set_ready("plain", False)
+    waiting = cycle.decide(pod_of(an_owner("u1")))
+    assert (waiting.node, waiting.busy, waiting.feasible) == ("", 1, 1)
+    assert NodeChanged.READY in waiting.wakes
+    table.set_ready("plain", True)
+    assert cycle.decide(pod_of(an_owner("u1"))).node == "plain"
+
+
+def test_a_pod_does_not_wait_for_a_node_that_is_hardly_better() -> None:
+    table = NodeTable()
+    table.describe(a_node("larger", cores=32))
+    table.describe(a_node("smaller", cores=28))
+    table.set_ready("larger", False)
+    assert Cycle(table, policies(), worth_waiting=20.0).decide(pod_of(an_owner("u1"))).node == "smaller"
 
 
 def test_owners_are_kept_off_hot_nodes_but_what_guests_use_does_not_count() -> None:

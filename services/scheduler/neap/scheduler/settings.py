@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quantum: Annotated[float, Meta(gt=0)] = (
         1e-6  # totals nearer than this are ties; a fixed order of nodes decides them
     )
+    worth_waiting: Annotated[float, Meta(ge=0)] = 20.0  # points by which a node whose ledger is busy must be better
     shapes: Count = 256  # shapes of pods whose evaluation is kept
 
     append: AppendSettings = AppendSettings()  # writing of ledgers

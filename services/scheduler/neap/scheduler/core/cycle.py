@@ -60,6 +60,7 @@ class Evaluation:
     scorers: tuple[str, ...]  # plugins that score this shape
     scores: NDArray[np.float32]  # theirs, for people; shape (scorers, rows)
     seen: int  # of the table's clock
+    later: Numbers  # totals of rows that only wait for their ledger; shape (rows,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,23 @@ class Cycle:
     """See module docstring. `policies` in the order in which their rejections count."""
 
     def __init__(
-        self, table: NodeTable, policies: Sequence[Policy], *, quantum: float = 1e-6, shapes: int = 256
+        self,
+        table: NodeTable,
+        policies: Sequence[Policy],
+        *,
+        quantum: float = 1e-6,
+        shapes: int = 256,
+        worth_waiting: float = 100.0,
     ) -> None:
         self._table, self._policies, self._quantum, self._most = table, tuple(policies), quantum, shapes
+        self._worth_waiting = worth_waiting / quantum
         self._kept: OrderedDict[Shape, Evaluation] = OrderedDict()
         self.evaluations = 0
 
     def decide(self, pod: Pod, at: Seconds = 0.0) -> Decision:
         """Choose a node and charge it; undo with `table.discharge(node, uid)`."""
         found = self.evaluate(pod)
-        while (row := self._best(found)) is not None:
+        while (row := self._best(found)) is not None and not self._should_wait(found, row):
             parts = self._divide(pod, row, found)
             if parts is not None:
                 return self._place(pod, row, parts, found, at)
@@ -114,7 +122,7 @@ class Cycle:
             rows: Rows = ALL if 2 * len(dirty) > len(table) else dirty
             fresh = self._weigh(pod, rows)
             found.counts += fresh.counts - np.bincount(found.codes[rows], minlength=len(found.reasons))
-            found.codes[rows], found.totals[rows] = fresh.codes, fresh.totals
+            found.codes[rows], found.totals[rows], found.later[rows] = fresh.codes, fresh.totals, fresh.later
             found.scores[:, rows], found.seen = fresh.scores, fresh.seen
         kept.move_to_end(pod.shape)
         return found
@@ -138,6 +146,7 @@ class Cycle:
         for policy, score in scored:
             total += policy.weight * score
         totals = np.rint(total / (sum(policy.weight for policy, _ in scored) or 1.0) / self._quantum)
+        later = np.where(codes == BUSY, totals, NEVER)
         totals[codes != FITS] = NEVER
         return Evaluation(
             tuple(reasons),
@@ -147,6 +156,7 @@ class Cycle:
             tuple(policy.name for policy, _ in scored),
             np.array([score for _, score in scored], dtype=np.float32).reshape(len(scored), view.size),
             self._table.clock,
+            later,
         )
 
     def _scores(self, pod: Pod, view: View) -> list[tuple[Policy, Numbers]]:
@@ -166,6 +176,10 @@ class Cycle:
             return None
         ties = np.flatnonzero(totals == best)
         return int(ties[0] if len(ties) == 1 else ties[self._table.columns[ORDER][ties].argmin()])
+
+    def _should_wait(self, found: Evaluation, row: int) -> bool:
+        """Whether a far better node will take the pod in a moment, once its ledger is free."""
+        return bool(found.counts[BUSY]) and found.later.max(initial=NEVER) - found.totals[row] > self._worth_waiting
 
     def _divide(self, pod: Pod, row: int, found: Evaluation) -> Parts | None:
         """What each reserving plugin gives the pod of this node; None (and the row is out) if one refuses."""

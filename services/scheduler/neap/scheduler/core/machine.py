@@ -69,7 +69,13 @@ class SchedulerMachine:
     def __init__(self, settings: Settings, policies: Sequence[Policy], *, seed: int = 0) -> None:
         self._settings = settings
         self._table = NodeTable(order_seed=seed, guess=settings.guess, staleness=settings.stale)
-        self._cycle = Cycle(self._table, policies, quantum=settings.quantum, shapes=settings.shapes)
+        self._cycle = Cycle(
+            self._table,
+            policies,
+            quantum=settings.quantum,
+            shapes=settings.shapes,
+            worth_waiting=settings.worth_waiting,
+        )
         self._queue = Queue(limit=settings.queue_limit)
         self._book = Book(settings.backoff, remember=settings.remember)
         self._ledgers = Ledgers(self._table)
