@@ -2,8 +2,9 @@
 
     python -m neap.advisor [--config FILE] [--set section.key=value]...
 
-An agent (several rooms of a node) has a local bus in front of NATS and does not wait for it. Settings, logs, clock, tracer, health port, bus, services; then until SIGTERM or SIGINT. A second signal ends it
-at once. Exit status: 0 ended as asked, 2 a setting does not hold (named on stderr), 1 crashed.
+Settings, logs, clock, tracer, health port, bus, services; then until SIGTERM or SIGINT. A second signal ends it at
+once. An agent (several rooms of a node) has a local bus in front of NATS and does not wait for it.
+Exit status: 0 ended as asked, 2 a setting does not hold (named on stderr), 1 crashed.
 """
 
 from __future__ import annotations
