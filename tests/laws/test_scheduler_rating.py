@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from neap.common.model.profile import KINDS, MEMORY_BANDWIDTH, POWER, Scope
 from neap.scheduler.core.columns import Columns, code
 from neap.scheduler.core.demand import Demand, ProfiledPod, profiled
+from neap.scheduler.core.framework import Parts
 from neap.scheduler.core.pod import pod_of
 from neap.scheduler.core.rating import Zones, after, choose, holding, most_left, node_left, portion, rate, rate_by_limit
 from neap.scheduler.core.view import ALL, View
@@ -118,7 +119,7 @@ def test_reserve_binds_exactly_where_the_filter_passes_and_every_zone_holds_its_
 
     passes, _ = judged(pod, View(found), settings)
     for row in np.flatnonzero(passes):
-        parts = profile_rating.bind(pod, Table(), int(row), settings)  # type: ignore[arg-type]
+        parts = profile_rating.bind(pod, Table(), int(row), settings, Parts())  # type: ignore[arg-type]
         assert not isinstance(parts, str)
         inside = [one for one in profile_rating.held(pod, View(found), settings) if one.demand.kind.scope is Scope.NUMA]
         if not inside or not inside[0].zones.known[row]:

@@ -13,6 +13,7 @@ import pytest
 from neap.common.errors import SettingsError
 from neap.common.model.placement import Placement
 from neap.scheduler.core.columns import code
+from neap.scheduler.core.framework import Parts
 from neap.scheduler.core.pod import pod_of
 from neap.scheduler.core.table import NodeTable
 from neap.scheduler.plugins import fgd
@@ -157,7 +158,7 @@ def test_the_plugin_reads_the_columns_in_percent_and_leaves_guests_alone() -> No
     seed = pod_of(an_owner("u0", cores=2, gpu=(50, 4000)))
     share = fgd.PLUGIN.reserve  # cards are given by gpu_share: this plugin only scores
     assert share is None
-    gpus = policies(Settings())[2].plugin.reserve(seed, table, 0, policies(Settings())[2].settings).gpus
+    gpus = policies(Settings())[2].plugin.reserve(seed, table, 0, policies(Settings())[2].settings, Parts()).gpus
     table.charge("touched", Placement(workload=seed.workload, charged=seed.requests, gpus=gpus), 0.0)
     settings = fgd.Settings(typical="50x2000:1x500 50x2000:1x1000")
     touched, idle = fgd.least_stranding(pod_of(an_owner("u1", cores=2, gpu=(50, 4000))), table.view(), settings)

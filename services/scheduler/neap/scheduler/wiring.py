@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from neap.common.contract.catalogue import DEVICES, EXPLAIN, HEADROOM, NODE_USAGE, PLACEMENTS, TOPOLOGY, WORKLOAD
+from neap.common.contract.catalogue import DEVICES, EXPLAIN, HEADROOM, NODE_USAGE, NODES, PLACEMENTS, TOPOLOGY, WORKLOAD
 from neap.common.errors import SettingsError
 from neap.common.runtime.plugins import load
 from neap.common.runtime.service import Outside, Service, every, follow, on, serve, watch
@@ -30,6 +30,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
             follow(WORKLOAD.only()),
             follow(PLACEMENTS.only()),
             watch(TOPOLOGY.only()),
+            watch(NODES.only()),
             watch(HEADROOM.only()),
             watch(DEVICES.only()),
             on(NODE_USAGE.only(), limit=20_000),

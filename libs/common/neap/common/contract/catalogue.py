@@ -27,8 +27,10 @@ from neap.common.model.advice import Applied, Headroom, NodeAdvice
 from neap.common.model.day import DayReport
 from neap.common.model.device import DeviceState
 from neap.common.model.enforcement import NodeEnforcement
-from neap.common.model.lifecycle import Eviction, LifecycleEvent
+from neap.common.model.lifecycle import Eviction, LifecycleEvent, Preemption
+from neap.common.model.node import NodeObject
 from neap.common.model.placement import LedgerEntry
+from neap.common.model.profile import ServiceProfile
 from neap.common.model.topology import NodeTopology
 from neap.common.model.trail import TrailEntry
 from neap.common.model.usage import NodeUsage, Pressure
@@ -66,6 +68,9 @@ LEDGER_STREAM: Final = Stream(
 EVICTIONS_STREAM: Final = Stream(
     "NEAP_EVICTIONS", (f"{ROOT}.work.eviction.*",), Delivery.WORK, max_age=HOUR, max_bytes=64 * MIB
 )
+PREEMPTIONS_STREAM: Final = Stream(
+    "NEAP_PREEMPTIONS", (f"{ROOT}.node.*.preemption",), Delivery.EVENTS, max_age=HOUR, max_bytes=64 * MIB
+)
 
 # -- LATEST ----------------------------------------------------------------------------------------------------------
 
@@ -93,6 +98,22 @@ TOPOLOGY: Final[State[NodeTopology]] = State(
     hears=("advisor", "scheduler", "gpushare", "console"),
     doc="What a machine is.",
     bucket="neap-topology",
+)
+NODES: Final[State[NodeObject]] = State(
+    "{node}",
+    NodeObject,
+    says=("gateway", "console", "virtual"),
+    hears=("scheduler", "planner", "console"),
+    doc="What the cluster says of a node: labels, taints, images, over-commitment.",
+    bucket="neap-nodes",
+)
+PROFILES: Final[State[ServiceProfile]] = State(
+    "{namespace}.{kind}.{name}",
+    ServiceProfile,
+    says=("planner", "console"),
+    hears=("scheduler", "advisor", "gateway", "console"),
+    doc="What a service uses of every profiled kind, and when.",
+    bucket="neap-profiles",
 )
 ADVICE: Final[State[NodeAdvice]] = State(
     "{node}",
@@ -161,6 +182,14 @@ PRESSURE: Final[Events[Pressure]] = Events(
     hears=("evictor", "planner", "console"),
     doc="A resource of a node crossed a threshold, or came back.",
     stream=PRESSURE_STREAM,
+)
+PREEMPTIONS: Final[Events[Preemption]] = Events(
+    f"{ROOT}.node.{{node}}.preemption",
+    Preemption,
+    says=("scheduler",),
+    hears=("evictor", "console"),
+    doc="An owner needs the place of these guests.",
+    stream=PREEMPTIONS_STREAM,
 )
 TRAIL: Final[Events[TrailEntry]] = Events(
     f"{ROOT}.trail.{{namespace}}.{{name}}",
@@ -242,9 +271,10 @@ EXPLAIN: Final[Endpoint[ExplainRequest, Explanation]] = Endpoint(
 )
 
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
-    NODE_USAGE, NODE_APPLIED, TOPOLOGY, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT, WORKLOAD, PRESSURE, TRAIL, PLACEMENTS, EVICTIONS,
+    NODE_USAGE, NODE_APPLIED, TOPOLOGY, NODES, PROFILES, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT,
+    WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
 )  # fmt: skip
-STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM)
+STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM)
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN,)
 SERVICES: Final = (
     "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler", "planner", "gateway", "console", "virtual",

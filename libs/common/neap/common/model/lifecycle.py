@@ -78,3 +78,15 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True):
     measured: tuple[Measured, ...]
     ranking: str  # why this one and not another
     grace: float  # seconds between TERM and KILL
+
+
+class Preemption(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler asks a node's evictor to end the runs of guests whose place an owner needs."""
+
+    at: float
+    source: str
+    node: str
+    victims: tuple[str, ...]  # uids, all of them needed
+    attempts: tuple[int, ...]  # of the victims, in their order
+    beneficiary: str  # uid of who will have the place
+    reason: str  # with the numbers

@@ -23,6 +23,13 @@ class GpuShare(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
 
 
+class DeviceShare(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pod gets of one device beside cards: a network card's bandwidth, in percent."""
+
+    address: str
+    percent: int
+
+
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """One workload on one node, with the parts it was charged."""
 
@@ -30,6 +37,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     charged: Resources
     numa: tuple[int, ...] = ()  # NUMA nodes it is bound to; empty: not bound
     gpus: tuple[GpuShare, ...] = ()
+    devices: tuple[DeviceShare, ...] = ()
+    exclusive: bool = False  # nobody else owns CPUs of these NUMA nodes
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True, tag="placed"):

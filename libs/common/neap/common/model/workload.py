@@ -7,8 +7,10 @@ from typing import Final
 
 import msgspec
 
+from neap.common.model.affinity import DeviceAsk
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources, add
+from neap.common.model.scheduling import Constraints, Gang
 
 UID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # it names cgroups, and travels in headers and keys
 
@@ -38,6 +40,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
     node_selector: dict[str, str] = {}
     gpu_models: tuple[str, ...] = ()  # allowed card models; empty: any
+    constraints: Constraints = Constraints()
+    gang: Gang | None = None
+    images: tuple[str, ...] = ()  # its containers need
+    datasets: tuple[str, ...] = ()  # it reads
+    devices: DeviceAsk | None = None  # GPUs and network cards near each other
 
     @property
     def key(self) -> str:

@@ -14,6 +14,7 @@ from neap.common.contract.catalogue import WORKLOAD
 from neap.common.contract.channel import escape
 from neap.common.contract.lawful import workload_flaw
 from neap.common.errors import InputError, WireError
+from neap.common.model.enhancement import enhancement
 from neap.common.model.gpu import gpu_asks
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, LARGEST, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
@@ -54,6 +55,7 @@ def _wrong(workload: Workload, subject: str) -> Iterator[str]:
     yield from _wrong_class(workload)
     try:
         gpu_asks(workload)
+        enhancement(workload.annotations, workload.qos)
     except InputError as error:
         yield str(error)
     if flaw := workload_flaw(workload):  # a ledger would not take it

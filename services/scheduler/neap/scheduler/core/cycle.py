@@ -13,7 +13,7 @@ Cost of a decision: O(nodes) for a handful of passes over one column, O(changed 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +74,7 @@ class Decision:
     parts: tuple[tuple[str, float], ...] = ()  # score by plugin
     nodes: int = 0  # whose topology is known
     feasible: int = 0
+    why: tuple[str, ...] = ()  # what reserving plugins say of the parts
     rejected: tuple[NodeClassVerdict, ...] = ()  # most nodes first; examples only where nothing was found
     wakes: frozenset[NodeChanged] = frozenset()
     busy: int = 0  # nodes that were passed over only because their ledger is busy
@@ -93,7 +94,7 @@ class Cycle:
     ) -> None:
         self._table, self._policies, self._quantum, self._most = table, tuple(policies), quantum, shapes
         self._worth_waiting = worth_waiting / quantum
-        self._kept: OrderedDict[Shape, Evaluation] = OrderedDict()
+        self._kept: OrderedDict[tuple[Shape, Hashable], Evaluation] = OrderedDict()
         self.evaluations = 0
 
     def decide(self, pod: Pod, at: Seconds = 0.0) -> Decision:
@@ -112,9 +113,10 @@ class Cycle:
     def evaluate(self, pod: Pod) -> Evaluation:
         """The evaluation of a pod's shape, brought up to date."""
         table, kept = self._table, self._kept
-        found = kept.get(pod.shape)
+        key = (pod.shape, table.ask(pod))
+        found = kept.get(key)
         if found is None or len(found.codes) != len(table):
-            found = kept[pod.shape] = self._weigh(pod, ALL)
+            found = kept[key] = self._weigh(pod, ALL)
             while len(kept) > self._most:
                 kept.popitem(last=False)
         elif found.seen != table.clock:
@@ -124,7 +126,7 @@ class Cycle:
             found.counts += fresh.counts - np.bincount(found.codes[rows], minlength=len(found.reasons))
             found.codes[rows], found.totals[rows], found.later[rows] = fresh.codes, fresh.totals, fresh.later
             found.scores[:, rows], found.seen = fresh.scores, fresh.seen
-        kept.move_to_end(pod.shape)
+        kept.move_to_end(key)
         return found
 
     def _weigh(self, pod: Pod, rows: Rows) -> Evaluation:
@@ -187,19 +189,26 @@ class Cycle:
         for policy in self._policies:
             if policy.plugin.reserve is None:
                 continue
-            parts = policy.plugin.reserve(pod, self._table, row, policy.settings)
+            parts = policy.plugin.reserve(pod, self._table, row, policy.settings, given)
             if isinstance(parts, str):
                 found.counts[found.codes[row]] -= 1
                 found.counts[code] += 1
                 found.codes[row], found.totals[row] = code, NEVER
                 return None
-            given = Parts(gpus=given.gpus + parts.gpus, numa=given.numa + parts.numa)
+            given = parts
             code += 1
         return given
 
     def _place(self, pod: Pod, row: int, parts: Parts, found: Evaluation, at: Seconds) -> Decision:
         node = self._table.names[row]
-        placement = Placement(workload=pod.workload, charged=pod.requests, numa=parts.numa, gpus=parts.gpus)
+        placement = Placement(
+            workload=pod.workload,
+            charged=pod.requests | parts.charged,
+            numa=parts.numa,
+            gpus=parts.gpus,
+            devices=parts.devices,
+            exclusive=parts.exclusive,
+        )
         decision = Decision(
             pod,
             node,
@@ -208,6 +217,7 @@ class Cycle:
             tuple(zip(found.scorers, map(float, found.scores[:, row]), strict=True)),
             int(found.counts.sum() - found.counts[ABSENT]),
             int(found.counts[FITS]),
+            parts.why,
             self._rejections(found, examples=False),
             busy=int(found.counts[BUSY]),
         )

@@ -93,6 +93,7 @@ def profiled(pod: Pod, demands: Sequence[Demand], zones: int = 1) -> ProfiledPod
         pod.estimate,
         pod.guest,
         (*pod.shape, same, zones),
+        (*pod.lane, same, zones),
         ordered,
         zones,
     )

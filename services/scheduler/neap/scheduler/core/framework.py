@@ -2,7 +2,8 @@
 
     filter(pod, view, settings)  -> rules: per reason, the mask of rows that pass it, and what could change that
     score(pod, view, settings)   -> float64 0..100 per row, more is better; None: this pod is nothing to me
-    reserve(pod, table, row, settings) -> the parts of the node the pod gets (cards), or the reason for which it gets none
+    reserve(pod, table, row, settings, given) -> the parts of the node the pod gets: what the plugins before have `given`
+                                    and what this one adds; or the reason for which it gets none
 
 All three compute row by row: on a View of some rows they give what they give for those rows on the whole table.
 That is what lets the cycle keep evaluations and redo only rows that changed. Number and order of the rules depend
@@ -17,7 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from neap.common.model.placement import GpuShare
+from neap.common.model.placement import DeviceShare, GpuShare
+from neap.common.model.resource import Resources
 from neap.scheduler.core.change import NodeChanged
 from neap.scheduler.core.pod import Pod
 from neap.scheduler.core.table import NodeTable
@@ -27,20 +29,36 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """How near rows came to passing a rule: what is missing, in the rule's unit, and a sentence with the numbers.
+
+    `missing` is above 0 where a row does not pass; inf where no amount would help. Shape (rows,).
+    """
+
+    missing: Numbers
+    tell: Callable[[int], str]  # of a row of the view: "8000 asked, 6500 of 32000 free"
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """One reason for which nodes may be rejected: `passes` is True where they are not."""
+    """One reason for which nodes may be rejected: `passes` is True where they are not. `near` is asked by people only."""
 
     reason: str
     passes: Mask
     wakes: frozenset[NodeChanged] = frozenset()
+    near: Callable[[], Near] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What reserve divides: cards by container; NUMA nodes later."""
+    """What reserve divides; `charged` beside what the pod requests, `why` in words for the decision."""
 
     gpus: tuple[GpuShare, ...] = ()
     numa: tuple[int, ...] = ()
+    devices: tuple[DeviceShare, ...] = ()
+    exclusive: bool = False
+    charged: Resources = field(default_factory=dict)
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,7 @@ class Plugin(Generic[S]):
     wakes: frozenset[NodeChanged] = frozenset()
     filter: Callable[[Pod, View, S], Sequence[Rule]] | None = None
     score: Callable[[Pod, View, S], Numbers | None] | None = None
-    reserve: Callable[[Pod, NodeTable, int, S], Parts | str] | None = None
+    reserve: Callable[[Pod, NodeTable, int, S, Parts], Parts | str] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any, Final
 from neap.common.contract.catalogue import (
     DEVICES,
     HEADROOM,
+    NODES,
     PLACEMENTS,
     TOPOLOGY,
     WORKLOAD,
@@ -30,6 +31,7 @@ from neap.common.contract.channel import Channel
 from neap.common.model.advice import Headroom
 from neap.common.model.device import DeviceState
 from neap.common.model.lifecycle import Ended, Started, Submitted
+from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
@@ -101,6 +103,8 @@ class SchedulerMachine:
                 self._table.offer(headroom, event.at)
             case Arrived(message=NodeTopology() as topology):
                 self._table.describe(topology)
+            case Arrived(message=NodeObject() as node):
+                self._table.register(node)
             case Arrived(message=DeviceState() as state):
                 self._device_state(state, event.at)
             case Arrived(message=Submitted() | Started() | Ended() as told):
@@ -211,6 +215,8 @@ class SchedulerMachine:
         node = channel.tokens_of(subject).get("node", "")
         if channel == TOPOLOGY:
             self._table.forget(node)
+        elif channel == NODES:
+            self._table.register(NodeObject(at=at, source=tell.SOURCE, node=node))
         elif channel == HEADROOM:
             self._table.offer(Headroom(at=at, source=tell.SOURCE, node=node, offer={}, arithmetic={}), at)
         elif channel == DEVICES:

@@ -74,7 +74,7 @@ class Queue:
 
     def verdict(self, pod: Pod) -> Decision | None:
         """Why its lane sleeps; None while it is awake or the pod is backing off."""
-        lane = self._lanes.get(pod.shape)
+        lane = self._lanes.get(pod.lane)
         return lane.verdict if lane is not None else None
 
     def push(self, pod: Pod, *, ready_at: Seconds = 0.0, at: Seconds = 0.0) -> Pod | None:
@@ -117,7 +117,7 @@ class Queue:
     def sleep(self, pod: Pod, verdict: Decision) -> list[Pod]:
         """Put a rejected pod back and its lane to sleep; returns who came since it last slept: they now wait for this."""
         self.push(pod)
-        lane = self._lanes[pod.shape]
+        lane = self._lanes[pod.lane]
         lane.verdict, lane.wakes = verdict, verdict.wakes
         if verdict.busy:  # a node would take it in a moment: not worth a word
             return []
@@ -160,7 +160,7 @@ class Queue:
         assert len(self._pods) <= self._limit, "the queue is over its limit"
 
     def _line_up(self, pod: Pod, place: Place) -> None:
-        lane = self._lanes.setdefault(pod.shape, Lane())
+        lane = self._lanes.setdefault(pod.lane, Lane())
         heappush(lane.line, place)
         if not lane.asleep:
             lane.fresh.append(place)

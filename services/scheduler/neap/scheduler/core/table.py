@@ -9,12 +9,13 @@ Amounts are whole numbers in float64 (exact up to 2^53): charging and dischargin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
 
 from neap.common.model.advice import Headroom
+from neap.common.model.node import NodeObject
 from neap.common.model.placement import Placement
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
@@ -25,7 +26,9 @@ from neap.scheduler.core.cards import Cards
 from neap.scheduler.core.change import NodeChanged
 from neap.scheduler.core.columns import Columns, code
 from neap.scheduler.core.estimate import Guess, estimate
+from neap.scheduler.core.keeper import Keeper
 from neap.scheduler.core.load import PERIOD, Load, Staleness
+from neap.scheduler.core.pod import Pod
 from neap.scheduler.core.view import ALL, Rows, View
 
 PRESENT: Final = "node/present"  # its topology is known
@@ -57,6 +60,8 @@ class NodeTable:
         self._guests: list[dict[str, None]] = []
         self._lent: dict[str, None] = dict.fromkeys((RECLAIMED_CPU, RECLAIMED_MEMORY))
         self._label_keys: set[str] = set()
+        self._labels: dict[int, tuple[dict[str, str], dict[str, str]]] = {}  # by row: the machine's, the cluster's
+        self.keepers: tuple[Keeper, ...] = ()
 
     def __len__(self) -> int:
         return self.columns.size
@@ -82,6 +87,10 @@ class NodeTable:
         """Everything charged on a node, by uid."""
         return self._charges[self.rows[node]] if node in self.rows else {}
 
+    def ask(self, pod: Pod) -> Hashable:
+        """What beside its shape decides where a pod may go now; see `Keeper.ask`."""
+        return tuple(keeper.ask(pod) for keeper in self.keepers)
+
     # -- what was heard ----------------------------------------------------------------------------------------------
 
     def describe(self, topology: NodeTopology) -> None:
@@ -95,10 +104,20 @@ class NodeTable:
             if kind not in self._lent:
                 self._amounts("allocatable", kind)[row] = amount
         self._amounts("capacity", MEMORY)[row] = topology.capacity.get(MEMORY, topology.allocatable.get(MEMORY, 0))
-        self._label(row, topology.labels)
+        self._label(row, machine=topology.labels)
         taken = [share for placement in self._charges[row].values() for share in placement.gpus]
         self.cards.install(row, topology.cards, taken)
+        for keeper in self.keepers:
+            self._touch_all(keeper.describe(row, topology, self._charges[row].values()))
         self._touch(row, NodeChanged.NODE_ADDED, NodeChanged.FREE, NodeChanged.DEVICE)
+
+    def register(self, node: NodeObject) -> None:
+        """What the cluster says of a node; the empty object when it says nothing any more."""
+        row = self.row(node.node)
+        self._label(row, cluster=node.labels)
+        for keeper in self.keepers:
+            self._touch_all(keeper.register(row, node))
+        self._touch(row, NodeChanged.NODE_ADDED, NodeChanged.FREE)
 
     def forget(self, node: str) -> None:
         """A node's topology is gone; what is charged on it stays charged."""
@@ -135,6 +154,8 @@ class NodeTable:
             self._amounts("allocatable", kind)[stale] = 0
         for row in (*map(int, stale), *self.load.expire(at)):
             self._touch(row)
+        for keeper in self.keepers:
+            self._touch_all(keeper.expire(at))
 
     def set_ready(self, node: str, ready: bool) -> None:
         """Whether a node's ledger takes another entry now."""
@@ -156,6 +177,8 @@ class NodeTable:
         for kind, amount in placement.charged.items():
             self._amounts("requested", kind)[row] += amount
         self.cards.change(row, placement.gpus, 1)
+        for keeper in self.keepers:
+            self._touch_all(keeper.charge(row, placement, 1))
         self.load.take_off(row, workload.uid, at, estimate(workload, self._guess), guest=guest)
         self._touch(row)
 
@@ -169,6 +192,8 @@ class NodeTable:
         for kind, amount in placement.charged.items():
             self._amounts("requested", kind)[row] -= amount
         self.cards.change(row, placement.gpus, -1)
+        for keeper in self.keepers:
+            self._touch_all(keeper.charge(row, placement, -1))
         self.load.land(row, uid)
         self._touch(row, NodeChanged.FREE, *(NodeChanged.DEVICE,) * bool(placement.gpus))
 
@@ -184,8 +209,13 @@ class NodeTable:
             self.columns.add(name, np.float64)
         return self.columns[name]
 
-    def _label(self, row: int, labels: Mapping[str, str]) -> None:
-        for key in self._label_keys:  # independent writes: the order does not matter
+    def _label(
+        self, row: int, *, machine: Mapping[str, str] | None = None, cluster: Mapping[str, str] | None = None
+    ) -> None:
+        old = self._labels.get(row, ({}, {}))
+        new = (dict(old[0] if machine is None else machine), dict(old[1] if cluster is None else cluster))
+        self._labels[row], labels = new, new[0] | new[1]
+        for key in (old[0] | old[1]).keys() - labels.keys() & self._label_keys:  # independent writes: any order
             self.columns[f"label/{key}"][row] = 0
         for key, value in labels.items():
             if key not in self._label_keys and len(self._label_keys) < MOST_LABELS:
@@ -193,6 +223,10 @@ class NodeTable:
                 self.columns.add(f"label/{key}", np.int64)
             if key in self._label_keys:
                 self.columns[f"label/{key}"][row] = code(value)
+
+    def _touch_all(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self._touch(row)
 
     def _touch(self, row: int, *changes: NodeChanged) -> None:
         self.clock += 1

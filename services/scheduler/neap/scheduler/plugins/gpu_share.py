@@ -22,6 +22,7 @@ Source: requirements 2.3 and 002-44 (public mGPU design proposal; our scoring de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Final, Literal
 
@@ -87,17 +88,17 @@ def packed(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     return score if settings.nodes == "pack" else 100 - score
 
 
-def choose(pod: Pod, table: NodeTable, row: int, settings: Settings) -> Parts | str:
+def choose(pod: Pod, table: NodeTable, row: int, settings: Settings, given: Parts) -> Parts | str:
     """The cards of one node for each container."""
     if not pod.asks:
-        return Parts()
+        return given
     models = pod.workload.gpu_models
     rooms = [room for room in table.cards.rooms(row) if not models or room.model in models]
     weight = Fraction(settings.core_weight).limit_denominator(1000)
     found = choose_cards(rooms, pod.asks, policy=settings.cards, weight=weight, limit=settings.checks)
     if found.cards is None:
         return "no division of cards" + (", search truncated" if found.truncated else "")
-    return Parts(gpus=found.shares(rooms, pod.asks))
+    return replace(given, gpus=found.shares(rooms, pod.asks))
 
 
 def _any(cards: Mask) -> Mask:

@@ -20,6 +20,7 @@ Source: requirements 1.5 (004-02, 004-12, 004-13, 004-13b, 004-17 … 004-30).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -140,18 +141,18 @@ def roomy(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     return np.where(fits & _known(per_kind), score, 0.0)
 
 
-def bind(pod: Pod, table: NodeTable, row: int, settings: Settings) -> Parts | str:
+def bind(pod: Pod, table: NodeTable, row: int, settings: Settings, given: Parts) -> Parts | str:
     """The NUMA nodes a pod runs on; none where their limits are not known."""
     if not isinstance(pod, ProfiledPod):
-        return Parts()
+        return given
     per_kind = held(pod, table.view(np.array([row], dtype=np.intp)), settings)
     inside = [one for one in per_kind if one.demand.kind.scope is Scope.NUMA and one.known[0]]
     if not inside:
-        return Parts()
+        return given
     choice = pick(pod, inside, settings).choice
     if not choice.enough[0]:
         return f"no {pod.zones} NUMA nodes hold what its profile predicts"
-    return Parts(numa=tuple(sorted(map(int, choice.cells[0]))))
+    return replace(given, numa=tuple(sorted(map(int, choice.cells[0]))))
 
 
 def pick(pod: ProfiledPod, inside: Sequence[Held], settings: Settings) -> Picked:
