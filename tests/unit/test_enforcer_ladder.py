@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from neap.common.contract.catalogue import ADVICE, ENFORCEMENT
 from neap.common.errors import Denied
 from neap.common.host.memory import MemoryHost
 from neap.common.host.port import Changed
+from neap.common.host.watch import MemoryWatch
 from neap.common.model.advice import NodeAdvice, WriteStatus
 from neap.common.model.enforcement import NodeEnforcement, Rung, Stance
 from neap.common.runtime.machine import Done, Failed, Gone, Heard, Put, Stopping, Synced
@@ -182,6 +184,25 @@ def test_processes_of_a_container_that_starts_between_two_looks_are_caught() -> 
     world.host.put(f"{ROOT}/{GUEST}/c2/cgroup.procs", "77\n")
     world.host.put("/proc/77/oom_score_adj", "0\n")
     world.live(Heard(1.2, Changed((f"{ROOT}/{GUEST}/c2",))))
+    assert world.host.read("/proc/77/oom_score_adj") == "900"
+
+
+def test_a_process_that_moves_in_between_the_look_and_the_watch_is_caught() -> None:
+    class Late(MemoryWatch):
+        """The process moves in a moment before the watch stands, so that nobody tells of it."""
+
+        def follow(self, folders: Collection[str], files: Collection[str] = ()) -> Mapping[str, str]:
+            if f"{ROOT}/{GUEST}/c2" in folders and not self._watched & {f"{ROOT}/{GUEST}/c2"}:
+                world.host.put(f"{ROOT}/{GUEST}/c2/cgroup.procs", "77\n")
+                world.host.put("/proc/77/oom_score_adj", "0\n")
+            return super().follow(folders, files)
+
+    world = World()
+    world.watch = Late()
+    world.start()
+    world.hear(advice(1, for_pod("g-1", oom_score_adj=900)))
+    world.host.put(f"{ROOT}/{GUEST}/c2/cgroup.procs", "")
+    world.live(Heard(1.1, Changed((f"{ROOT}/{GUEST}",))))
     assert world.host.read("/proc/77/oom_score_adj") == "900"
 
 

@@ -298,7 +298,8 @@ class EnforcerMachine:
         folders = tuple(dict.fromkeys(above)) if tree is None else tree.folders()
         if self._stopped or (folders == self._watched and not self._watch_again):
             return ()
-        self._again |= folders != self._watched and tree is not None
+        if folders != self._watched and tree is not None:
+            self._again = self._fresh = True
         self._watched, self._watch_again = folders, False
         return (WatchFolders(folders, TELLING_FILES if tree is not None and tree.containers else ()),)
 
