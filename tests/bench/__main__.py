@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from neap.common.runtime.clock import stopwatch, wall_seconds
-from tests.bench import agent, bus, decide, fold, node, openb, store
+from tests.bench import affinity, agent, bus, cards, decide, fold, node, openb, place, store
 from tests.bench.measure import Row
 
 OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 PARTS: dict[str, Callable[[], Iterator[Row] | AsyncIterator[Row]]] = {
     "bus": bus.rows, "store": store.rows, "fold": fold.rows, "decide": decide.rows, "node": node.rows,
-    "agent": agent.rows, "openb": openb.rows,
+    "agent": agent.rows, "affinity": affinity.rows, "cards": cards.rows, "place": place.rows, "openb": openb.rows,
 }  # fmt: skip
 BY_NAME: set[str] = {"openb"}  # measured only when asked for: it takes minutes
 

@@ -113,16 +113,28 @@ def _of_row(number: int, row: TraceRow, *, guest: bool) -> Workload:
 
 def trace_nodes(count: int, random: Random) -> Iterator[NodeTopology]:
     """Nodes drawn from the trace's cluster, in its proportions."""
+    shapes = _node_shapes()
+    yield from map(_of_shape, range(count), random.choices(shapes, [int(shape["nodes"]) for shape in shapes], k=count))
+
+
+def gpu_nodes() -> Iterator[NodeTopology]:
+    """The nodes with cards of the trace's cluster, all 1,213."""
+    all_ = [shape for shape in _node_shapes() if int(shape["gpu"]) for _ in range(int(shape["nodes"]))]
+    yield from map(_of_shape, range(len(all_)), all_)
+
+
+def _node_shapes() -> list[dict[str, str]]:
     with (EXAMPLES / "trace" / "openb_node_shapes.csv").open() as lines:
-        shapes = list(csv.DictReader(lines))
-    weights = [int(shape["nodes"]) for shape in shapes]
-    for number, shape in enumerate(random.choices(shapes, weights, k=count)):
-        amounts = {CPU: int(shape["cpu_milli"]), MEMORY: int(shape["memory_mib"]) * MIB}
-        cards = tuple(
-            Card(index=i, uuid=f"GPU-{number}-{i}", model=shape["model"], memory_mib=16160)
-            for i in range(int(shape["gpu"]))
-        )
-        yield NodeTopology(
-            at=0.0, source="reporter", node=f"n{number}", machine=Zone(kind=ZoneKind.MACHINE, index=0), numa=(),
-            cards=cards, capacity=amounts, allocatable=amounts, labels={"zone": f"z{number % 3}"},
-        )  # fmt: skip
+        return list(csv.DictReader(lines))
+
+
+def _of_shape(number: int, shape: dict[str, str]) -> NodeTopology:
+    amounts = {CPU: int(shape["cpu_milli"]), MEMORY: int(shape["memory_mib"]) * MIB}
+    cards = tuple(
+        Card(index=i, uuid=f"GPU-{number}-{i}", model=shape["model"], memory_mib=16160)
+        for i in range(int(shape["gpu"]))
+    )
+    return NodeTopology(
+        at=0.0, source="reporter", node=f"n{number}", machine=Zone(kind=ZoneKind.MACHINE, index=0), numa=(),
+        cards=cards, capacity=amounts, allocatable=amounts, labels={"zone": f"z{number % 3}"},
+    )  # fmt: skip

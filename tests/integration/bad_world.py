@@ -39,7 +39,14 @@ from neap.virtual.simulation import LEAD, Simulation
 from tests.sim.small import small_settings
 
 NODES = ("n1", "n2", "n3")
-TOKENS = {"node": "n1", "service": "advisor", "namespace": "shop", "name": "cart-9", "cluster": "local"}
+TOKENS = {
+    "kind": "Deployment",
+    "node": "n1",
+    "service": "advisor",
+    "namespace": "shop",
+    "name": "cart-9",
+    "cluster": "local",
+}
 DEEP = 100_000
 MALFORMED = {
     "half a message": b'{"at": 12',

@@ -52,7 +52,7 @@ BAD = {
     "an illegal namespace": (pod(namespace='"no such"'), "metadata.namespace 'no such' is not legal"),
     "a wildcard": (pod(name='"*"'), "metadata.name '*' is not legal"),
     "a name too long": (pod(name="a" * 129), "metadata.name 'aaa"),
-    "a number for a name": (pod(name="7"), "document 2: Expected `str`, got `int` - at `$.metadata.name`"),
+    "a number for a name": (pod(name="7"), "document 2: Pod.metadata.name: Expected `str`, got `int`, found 7"),
     "no containers": ("{kind: Pod, metadata: {name: bad}, spec: {}}", "missing required field `containers`"),
     "no kind": ("{metadata: {name: bad}}", "document 2: not a Kubernetes object (no `kind`)"),
     "less than no replicas": (

@@ -268,5 +268,7 @@ async def test_what_happened_is_counted_traced_and_journalled(start: Start, serv
     assert "neap_bus_connected_count 1.0" in text
     assert {span.service for span in receiver.spans} == {"probe"}
     assert receiver.duplicates() == []
-    events = [json.loads(line)["event"]["is"] for line in journal.read_text().splitlines()]
+    life, *lines = map(json.loads, journal.read_text().splitlines())
+    assert "event" not in life, "a life begins with what it is made of"
+    events = [line["event"]["is"] for line in lines]
     assert {"Tick", "Synced", "Stopping"} <= set(events)

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from neap.common.contract.catalogue import PLACEMENTS
 from neap.common.model.placement import Checkpoint, Placement
+from neap.common.model.protection import may_leave
 from neap.common.model.qos import QosClass
 from neap.common.model.usage import NodeUsage, Stall
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Emit, Synced
 from neap.common.units import GIB, MIB
-from neap.evictor.core.budget import fewest, may_leave
+from neap.evictor.core.budget import fewest
 from neap.evictor.core.rank import in_order
 from neap.evictor.core.view import Guest, Victim
 from neap.evictor.plugins.cpu_suppression import Settings as CpuSuppression

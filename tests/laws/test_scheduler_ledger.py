@@ -6,6 +6,7 @@ its sender was told that it failed, or after the sender died.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import settings
@@ -14,12 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from neap.common.contract.catalogue import PLACEMENTS, TOPOLOGY, WORKLOAD
 from neap.common.model.gpu import empty_rooms
-from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Submitted
+from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
 from neap.common.model.placement import Placed, Released
+from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Append, Arrived, Done, Emit, Event, Failed, Synced, Tick
 from neap.scheduler.core.appends import AppendSettings
 from neap.scheduler.core.machine import SchedulerMachine
+from neap.scheduler.core.pod import Pod
 from neap.scheduler.settings import Settings
 from tests.unit.scheduler_world import Streams, a_node, an_owner, policies
 
@@ -30,6 +33,9 @@ ENDS = st.sampled_from([EndReason.FINISHED, EndReason.EVICTED, EndReason.DELETED
 
 class LedgerRace(RuleBasedStateMachine):
     """One scheduler with its crashes, another writer, and a network that keeps what it was given."""
+
+    nodes: Sequence[NodeTopology] = NODES
+    configured = SETTINGS
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,11 +49,11 @@ class LedgerRace(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.machine = SchedulerMachine(SETTINGS, policies(), seed=3)
+        self.machine = SchedulerMachine(self.configured, policies(), seed=3)
         self.heard_workloads = self.heard_ledger = 0
         self.stored = (len(self.streams.workloads), len(self.streams.ledger))
         self.synced = [False, False]
-        for node in NODES:
+        for node in self.nodes:
             self.tell(Arrived(self.at, node))
         self.tell(Synced(self.at, TOPOLOGY))
 
@@ -165,6 +171,15 @@ class LedgerRace(RuleBasedStateMachine):
         self.streams.append(Append(PLACEMENTS.at(node=node), entry, seen=seen, id=f"other.{count}"))
 
     @rule()
+    def nodes_confirm(self) -> None:
+        """Kubelets say what they run; nothing is stored twice."""
+        for node, placements in self.streams.held.items():
+            for uid, placement in placements.items():
+                workload = placement.workload
+                started = Started(at=self.at, source="t", uid=uid, node=node, attempt=workload.attempt)
+                self.say(started, workload, f"{workload.attempt}.started")
+
+    @rule()
     def bus_works(self) -> None:
         """For a moment everything goes well."""
         rounds = 0
@@ -177,6 +192,7 @@ class LedgerRace(RuleBasedStateMachine):
                 self.answer()
             while self.emits:
                 self.send_emit()
+            self.nodes_confirm()
             while self.unheard_workload():
                 self.hear_workload()
             while self.unheard_ledger():
@@ -216,7 +232,7 @@ class LedgerRace(RuleBasedStateMachine):
         assert len(uids) == len(set(uids)), f"placed twice: {self.streams.held}"
 
     def check_capacity(self, node: str) -> None:
-        topology = next(t for t in NODES if t.node == node)
+        topology = next(t for t in self.nodes if t.node == node)
         held = self.streams.held[node].values()
         for kind, amount in topology.allocatable.items():
             assert sum(p.charged.get(kind, 0) for p in held) <= amount
@@ -244,7 +260,10 @@ class LedgerRace(RuleBasedStateMachine):
         for uid in set(wanted) - set(held):
             pod = self.machine._queue.pod(uid)
             assert pod is not None, f"{uid} is lost"
-            assert not self.machine._cycle.explain(pod).feasible, f"{uid} is starved"
+            self.check_waits_for_a_reason(pod)
+
+    def check_waits_for_a_reason(self, pod: Pod) -> None:
+        assert not self.machine._cycle.explain(pod).feasible, f"{pod.uid} is starved"
 
     def wanted(self) -> dict[str, int]:
         attempts: dict[str, int] = {}

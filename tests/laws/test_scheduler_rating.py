@@ -8,13 +8,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neap.common.model.profile import KINDS, MEMORY_BANDWIDTH, POWER, Scope
+from neap.common.model.profile import KINDS, MEMORY_BANDWIDTH, POWER
+from neap.scheduler.core import zones
 from neap.scheduler.core.columns import Columns, code
 from neap.scheduler.core.demand import Demand, ProfiledPod, profiled
 from neap.scheduler.core.framework import Parts
 from neap.scheduler.core.pod import pod_of
 from neap.scheduler.core.rating import Zones, after, choose, holding, most_left, node_left, portion, rate, rate_by_limit
+from neap.scheduler.core.table import PRESENT
 from neap.scheduler.core.view import ALL, View
+from neap.scheduler.core.zones import ZoneKeeper
 from neap.scheduler.plugins import profile_rating
 from tests.unit.scheduler_world import a_guest, an_owner
 
@@ -28,18 +31,19 @@ ZONES = 3
 def columns(draw: st.DrawFn) -> Columns:
     """Nodes with limits (some unknown) and charges of two kinds, and a machine type."""
     found = Columns()
+    ZoneKeeper(found)
     found.add("label/neap.io/machine-type", np.int64)
     for kind in KIND_NAMES:
-        found.add(f"zone/limit/{kind}", np.float64, fill=NAN, width=ZONES)
-        found.add(f"zone/charged/{kind}", np.float64, width=ZONES)
+        found.add(f"zone/limit/{kind}", np.float64, fill=NAN, width=zones.ZONES)
+        found.add(f"zone/charged/{kind}", np.float64, width=zones.ZONES)
     for _ in range(draw(st.integers(0, 5))):
         row = found.append()
         found["label/neap.io/machine-type"][row] = draw(st.sampled_from([0, code("M1"), code("M2")]))
         for kind in KIND_NAMES:
             cells = st.lists(st.sampled_from([NAN, 1000.0, 4000.0]), min_size=ZONES, max_size=ZONES)
-            found[f"zone/limit/{kind}"][row] = draw(cells)
+            found[f"zone/limit/{kind}"][row, :ZONES] = draw(cells)
             held = st.lists(st.sampled_from([0, 0, 300, 900, 1700]), min_size=ZONES, max_size=ZONES)
-            found[f"zone/charged/{kind}"][row] = draw(held)
+            found[f"zone/charged/{kind}"][row, :ZONES] = draw(held)
     return found
 
 
@@ -114,20 +118,25 @@ def test_reserve_binds_exactly_where_the_filter_passes_and_every_zone_holds_its_
     found: Columns, pod: ProfiledPod, settings: Any
 ) -> None:
     class Table:
-        def view(self, rows: Any) -> View:
+        zones = ZoneKeeper(found)
+        names = tuple(f"n{row}" for row in range(found.size))
+
+        def view(self, rows: Any = ALL) -> View:
             return View(found, rows)
 
+    found.add(PRESENT, np.bool_, fill=True)
     passes, _ = judged(pod, View(found), settings)
     for row in np.flatnonzero(passes):
-        parts = profile_rating.bind(pod, Table(), int(row), settings, Parts())  # type: ignore[arg-type]
+        parts = profile_rating.charge(pod, Table(), int(row), settings, Parts())  # type: ignore[arg-type]
         assert not isinstance(parts, str)
-        inside = [one for one in profile_rating.held(pod, View(found), settings) if one.demand.kind.scope is Scope.NUMA]
-        if not inside or not inside[0].zones.known[row]:
+        mine = profile_rating.held(pod, View(found))
+        if not mine.known[row]:
             assert parts.numa == ()
             continue
         assert len(set(parts.numa)) == pod.zones
-        assert inside[0].holds[row, list(parts.numa)].all()
-        assert not np.isnan(inside[0].zones.limit[row, list(parts.numa)]).any()
+        for need in mine.inside:
+            assert need.holds(mine.count)[row, list(parts.numa)].all()
+            assert not np.isnan(need.zones.limit[row, list(parts.numa)]).any() or not need.zones.known[row]
 
 
 @given(st.lists(LEFT, max_size=8), st.booleans(), st.randoms(use_true_random=False))

@@ -8,8 +8,8 @@ from typing import Any
 from neap.common.bus.port import LostRace, Stored
 from neap.common.contract.catalogue import PLACEMENTS, TOPOLOGY, WORKLOAD
 from neap.common.model.advice import Headroom
-from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Submitted
-from neap.common.model.placement import LedgerEntry, Placement, fold
+from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
+from neap.common.model.placement import LedgerEntry, Placed, Placement, fold
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, MEMORY, RECLAIMED_CPU
 from neap.common.model.topology import Card, NodeTopology, Zone, ZoneKind
@@ -19,7 +19,17 @@ from neap.common.runtime.machine import Append, Arrived, Decide, Done, Emit, Eve
 from neap.common.units import GIB
 from neap.scheduler.core.framework import Policy
 from neap.scheduler.core.machine import SchedulerMachine
-from neap.scheduler.plugins import allocation, fit, gpu_share, load_aware, node_selector
+from neap.scheduler.plugins import (
+    allocation,
+    device_affinity,
+    fit,
+    gpu_share,
+    load_aware,
+    node_selector,
+    numa,
+    overcommit,
+    profile_rating,
+)
 from neap.scheduler.settings import Settings
 
 
@@ -27,11 +37,13 @@ def policies(*names: str) -> list[Policy]:
     modules = {
         "node_selector": node_selector,
         "fit": fit,
+        "device_affinity": device_affinity,
         "gpu_share": gpu_share,
         "load_aware": load_aware,
         "allocation": allocation,
     }
-    return [Policy(name, modules[name].PLUGIN) for name in names or modules]
+    more = {"numa": numa, "profile_rating": profile_rating, "overcommit": overcommit}  # only where they are named
+    return [Policy(name, (modules | more)[name].PLUGIN) for name in names or modules]
 
 
 def a_card(index: int, memory: int = 16000, model: str = "T4") -> Card:
@@ -142,6 +154,7 @@ class World:
         self._settings, self._names = settings or Settings(), names
         self.trail: dict[str, Decide] = {}
         self._hearing = False
+        self.starts = True  # nodes confirm what they run
         self.instructions: list[Instruction] = []
         self.start()
 
@@ -186,7 +199,17 @@ class World:
         while self._heard_ledger < len(self.streams.ledger):
             entry = self.streams.ledger[self._heard_ledger]
             self._heard_ledger += 1
+            if isinstance(entry, Placed) and self.starts:
+                self._started(entry)
             self.tell(Arrived(self.at, entry, PLACEMENTS.at(node=entry.node).subject, self._heard_ledger))
+
+    def _started(self, entry: Placed) -> None:
+        """The node says that it runs what it was given."""
+        workload = entry.placement.workload
+        uid, attempt = workload.uid, workload.attempt
+        subject = WORKLOAD.at(namespace=workload.namespace, name=workload.name).subject
+        started = Started(at=self.at, source="test", uid=uid, node=entry.node, attempt=attempt)
+        self.streams.emit(subject, started, f"{uid}.{attempt}.started")
 
     def submit(self, *workloads: Workload) -> None:
         for workload in workloads:

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+import msgspec
+
 from neap.common.contract.catalogue import DEVICES, PLACEMENTS, TOPOLOGY
+from neap.common.model.affinity import DeviceAsk
 from neap.common.model.device import DeviceState, Enforcement
-from neap.common.model.placement import Checkpoint, GpuShare, LedgerEntry, Placed, Placement, Released
+from neap.common.model.placement import Checkpoint, DeviceShare, GpuShare, LedgerEntry, Placed, Placement, Released
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY
-from neap.common.model.topology import Card, NodeTopology, Zone, ZoneKind
+from neap.common.model.topology import Card, Device, NodeTopology, Zone, ZoneKind
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
 from neap.gpushare.core.machine import GpushareMachine
@@ -207,3 +210,60 @@ def test_a_checkpoint_is_the_same_state() -> None:
 def test_gpushare_does_not_import_numpy() -> None:
     code = "import sys, neap.gpushare.wiring; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=SOON).returncode == 0
+
+
+def networked(uid: str, ask: DeviceAsk | None, parts: dict[str, int], *, cards: int = 1, first: int = 0) -> Placement:
+    """A pod with whole cards from `first` on, and parts of network cards."""
+    asks = {"train": (100 * cards, 0)} if cards else {"train": (0, 0)}
+    shares = [("train", first + n, 100, MEMORY) for n in range(cards)]
+    placement = a_placement(uid, asks, shares)
+    devices = tuple(DeviceShare(address=address, percent=percent) for address, percent in parts.items())
+    workload = msgspec.structs.replace(placement.workload, devices=ask)
+    return msgspec.structs.replace(placement, workload=workload, devices=devices)
+
+
+def a_networked_node() -> Node:
+    node = Node(cards=0)
+    nics = tuple(
+        Device(kind=kind, address=address, names=names)
+        for kind, address, names in (
+            (ZoneKind.RDMA, "0000:81:00.0", ("ib0", "mlx5_0")),
+            (ZoneKind.RDMA, "0000:82:00.0", ("mlx5_1",)),
+            (ZoneKind.NIC, "0000:83:00.0", ("eth0",)),
+        )
+    )
+    node.tell(Arrived(0.0, msgspec.structs.replace(a_topology(), devices=nics)))
+    return node
+
+
+def test_network_cards_are_given_in_percent_and_named_to_the_containers() -> None:
+    node, half = a_networked_node(), DeviceAsk(gpus=1, nics=2, nic_percent=50)
+    out = node.place(networked("a", half, {"0000:81:00.0": 50, "0000:82:00.0": 50}))
+    state = state_of(out)
+    assert state.cards[0].allocations[0].environment["NCCL_IB_HCA"] == "=mlx5_0,mlx5_1"
+    assert [(network.name, network.free, network.given) for network in state.networks] == [
+        ("mlx5_0", 50, {"a": 50}),
+        ("mlx5_1", 50, {"a": 50}),
+    ]
+    assert line_of(out)[1].endswith("; 50 % of network card mlx5_1 (now 50 % left), accounted-only")
+    state_of(node.place(networked("b", DeviceAsk(nics=1, nic_percent=50), {"0000:81:00.0": 50}, cards=0)))
+    third = networked("c", DeviceAsk(gpus=1, nics=1, nic_percent=10), {"0000:81:00.0": 10}, first=1)
+    state = state_of(node.place(third))
+    assert state.refused == {"c": "network card 0000:81:00.0: 10 % asked, 0 % left"}
+    assert not state.cards[1].allocations, "refused whole"
+    assert [network.given for network in state_of(node.release("a")).networks] == [{"b": 50, "c": 10}]
+
+
+def test_network_cards_that_are_not_what_was_asked_are_refused() -> None:
+    one, rdma = DeviceAsk(gpus=1, nics=1, nic_percent=30), "0000:81:00.0"
+    cases = {
+        "nothing asked": (None, {rdma: 30}, "a share for a pod that asks for none"),
+        "other amount": (one, {rdma: 40}, "40 % placed, 30 % asked"),
+        "too many": (one, {rdma: 30, "0000:82:00.0": 30}, "1 network cards asked, 2 placed"),
+        "not there": (one, {"0000:99:00.0": 30}, "network card 0000:99:00.0: the node has no such rdma"),
+        "another fabric": (one, {"0000:83:00.0": 30}, "the node has no such rdma"),
+    }
+    for name, (ask, parts, why) in cases.items():
+        assert why in state_of(a_networked_node().place(networked("x", ask, parts))).refused["x"], name
+    silent = state_of(a_networked_node().place(networked("x", one, {})))
+    assert not silent.refused, "a scheduler that gives no network cards away"

@@ -65,3 +65,38 @@ def test_a_file_that_is_missing_or_broken_changes_nothing_and_is_named(text: str
     topology = look(bus() | ({} if text is None else {FILE: text}))
     assert [device.numa for device in topology.devices] == [-1, -1]
     assert any(FILE in warning and said in warning for warning in topology.warnings)
+
+
+def linked(*gpus: str) -> str:
+    """Four GPUs with what each says of its NVLinks."""
+    cards = "".join(
+        f'<pci busid="000{n}:00:00.0" class="0x030200" vendor="0x10de"><gpu dev="{n}">{links}</gpu></pci>'
+        for n, links in enumerate(gpus)
+    )
+    return f'<system version="1"><cpu numaid="0" affinity="0000000c">{cards}</cpu></system>'
+
+
+def nvlink(target: str, count: int, tclass: str = "0x030200") -> str:
+    return f'<nvlink target="{target}" count="{count}" tclass="{tclass}"/>'
+
+
+def test_nvlinks_are_read_from_the_vendors_file_and_unknown_without_it() -> None:
+    direct = linked(nvlink("0001:00:00.0", 2), nvlink("0000:00:00.0", 2), nvlink("0002:00:00.0", 4), "")
+    found = look({path: text for path, text in bus().items() if "/pci/" not in path} | {FILE: direct}).links
+    assert [(link.a, link.b, link.lanes) for link in found or ()] == [("0000:00:00.0", "0001:00:00.0", 2)]
+    assert look(bus() | {FILE: XML}).links is None, "no gpu element says"
+    assert look(bus()).links is None, "sysfs does not tell"
+    assert look(bus() | {FILE: linked("", "")}).links == (), "known to be none"
+
+
+def test_behind_nvswitches_every_pair_is_linked_by_the_fewer_of_both() -> None:
+    to = [nvlink(f"00{switch:02x}:ff:00.0", 2, "0x068000") for switch in range(6)]
+    found = look(bus() | {FILE: linked("".join(to), "".join(to), "".join(to[:3]), "")}).links or ()
+    assert {(link.a[3], link.b[3]): link.lanes for link in found} == {("0", "1"): 12, ("0", "2"): 6, ("1", "2"): 6}
+
+
+def test_a_number_of_nvlinks_that_cannot_be_is_named_and_the_places_still_count() -> None:
+    topology = look(bus() | {FILE: XML.replace("/>", "><gpu>" + nvlink(NIC, -3) + "</gpu></pci>", 1)})
+    assert topology.links is None
+    assert [warning for warning in topology.warnings if "'-3' NVLinks of 0001:00:00.0 cannot be" in warning]
+    assert [device.numa for device in topology.devices] == [1, 1]

@@ -1,4 +1,4 @@
-"""Golden scores of least, most, shaped and balanced allocation."""
+"""Golden scores of spreading (least), packing (most), shaped and balanced allocation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEM
 from neap.common.model.workload import Container, Workload
 from neap.scheduler.core.pod import pod_of
 from neap.scheduler.core.table import NodeTable
-from neap.scheduler.plugins import balanced_allocation, least_allocated, most_allocated, requested_to_capacity
+from neap.scheduler.plugins import allocation, balanced_allocation, requested_to_capacity
 from neap.scheduler.settings import Settings as SchedulerSettings
 from neap.scheduler.wiring import policies
 from tests.unit.scheduler_world import a_guest, a_node, an_owner
 
 UNIT = 1024 * 84 * 1024  # Katalyst's memory unit in these cases
 WEIGHTS = {RECLAIMED_CPU: 30.0, RECLAIMED_MEMORY: 70.0}
-NEW = ("least_allocated", "most_allocated", "requested_to_capacity", "balanced_allocation", "profile_rating")
+NEW = ("requested_to_capacity", "balanced_allocation", "profile_rating")
 
 
 def asking(uid: str, milli: int, units: int) -> Workload:
@@ -45,41 +45,49 @@ def score(plugin: Any, table: NodeTable, workload: Workload, **settings: Any) ->
     return [float(x) for x in found]
 
 
+def least(table: NodeTable, workload: Workload, **settings: Any) -> list[float]:
+    return score(allocation, table, workload, **{"whole": True} | settings)
+
+
+def most(table: NodeTable, workload: Workload, **settings: Any) -> list[float]:
+    return score(allocation, table, workload, **{"whole": True, "owners": "pack", "guests": "pack"} | settings)
+
+
 def test_golden_least_most_and_shaped_scores_of_a_guest() -> None:
     table, asked = lender(9000, 12), asking("p3", 3000, 3)
-    assert score(least_allocated, table, asked, weights=WEIGHTS) == [26]
-    assert score(most_allocated, table, asked, weights=WEIGHTS) == [72]
+    assert least(table, asked, weights=WEIGHTS) == [26]
+    assert most(table, asked, weights=WEIGHTS) == [72]
     assert score(requested_to_capacity, table, asked, weights=WEIGHTS, guests="10:3, 20:4, 50:7") == [70]
 
 
 def test_unrounded_scores_are_the_formulas() -> None:
     table, asked = lender(9000, 12), asking("p3", 3000, 3)
-    least = 30 * 100 * 1000 / 9000 + 70 * 100 * 4 / 12
-    assert score(least_allocated, table, asked, weights=WEIGHTS, whole=False)[0] == pytest.approx(least / 100)
-    assert score(most_allocated, table, asked, weights=WEIGHTS, whole=False)[0] == pytest.approx(100 - least / 100)
+    free = 30 * 100 * 1000 / 9000 + 70 * 100 * 4 / 12
+    assert least(table, asked, weights=WEIGHTS, whole=False)[0] == pytest.approx(free / 100)
+    assert most(table, asked, weights=WEIGHTS, whole=False)[0] == pytest.approx(100 - free / 100)
     assert score(balanced_allocation, table, asked)[0] == pytest.approx(100 * (1 - abs(8 / 9 - 8 / 12) / 2))
 
 
 def test_what_does_not_fit_is_least_free_and_most_full() -> None:
     table, asked = lender(9000, 12), asking("big", 6000, 8)
-    assert score(least_allocated, table, asked) == [0]
-    assert score(most_allocated, table, asked) == [100]
+    assert least(table, asked) == [0]
+    assert most(table, asked) == [100]
     assert score(requested_to_capacity, table, asked, guests="0:10, 100:0") == [0]
     assert score(balanced_allocation, table, asked) == [100]
     half = asking("half", 6000, 1)  # memory fits, CPU does not
-    assert score(least_allocated, table, half) == [25]
-    assert score(most_allocated, table, half) == [75]
+    assert least(table, half) == [25]
+    assert most(table, half) == [75]
 
 
 def test_a_kind_a_node_does_not_have_takes_no_part() -> None:
     table = lender(9000, 0)
     asked = asking("p3", 3000, 0)
-    assert score(least_allocated, table, asked) == [11]
-    assert score(most_allocated, table, asked) == [88]
+    assert least(table, asked) == [11]
+    assert most(table, asked) == [88]
     assert score(balanced_allocation, table, asked) == [100]
     bare = NodeTable()
     bare.describe(a_node("n1"))  # lends nothing
-    for plugin in (least_allocated, most_allocated, requested_to_capacity, balanced_allocation):
+    for plugin in (allocation, requested_to_capacity, balanced_allocation):
         assert score(plugin, bare, asked) == [0]
 
 
@@ -87,14 +95,14 @@ def test_owners_are_weighed_by_what_they_own() -> None:
     table = NodeTable()
     table.describe(a_node("n1", cores=8, gib=32))
     asked = an_owner(cores=2, gib=24)
-    assert score(least_allocated, table, asked) == [50]  # 75 and 25
-    assert score(most_allocated, table, asked) == [50]  # 25 and 75
+    assert least(table, asked) == [50]  # 75 and 25
+    assert most(table, asked) == [50]  # 25 and 75
     assert score(balanced_allocation, table, asked) == [75]
-    assert score(least_allocated, table, asked, weights={MEMORY: 0.0}) == [75]
-    assert score(most_allocated, table, asked, weights={CPU: 3.0}) == [37]  # 37.5, cut
-    nothing = least_allocated.PLUGIN.score
+    assert least(table, asked, weights={MEMORY: 0.0}) == [75]
+    assert most(table, asked, weights={CPU: 3.0}) == [37]  # 37.5, cut
+    nothing = allocation.PLUGIN.score
     assert nothing is not None
-    assert nothing(pod_of(asked), table.view(), least_allocated.Settings(weights={CPU: 0.0, MEMORY: 0.0})) is None
+    assert nothing(pod_of(asked), table.view(), allocation.Settings(weights={CPU: 0.0, MEMORY: 0.0})) is None
 
 
 def test_further_kinds_count_only_with_a_weight_and_an_ask() -> None:
@@ -102,9 +110,9 @@ def test_further_kinds_count_only_with_a_weight_and_an_ask() -> None:
     node = a_node("n1", cores=8, gib=32)
     table.describe(msgspec.structs.replace(node, allocatable={**node.allocatable, "example.com/fpga": 4}))
     asked = an_owner(containers=(Container(name="c", requests={CPU: 4000, MEMORY: 16 << 30, "example.com/fpga": 4}),))
-    assert score(most_allocated, table, asked) == [50]
-    assert score(most_allocated, table, asked, weights={"example.com/fpga": 2.0}) == [75]
-    assert score(most_allocated, table, an_owner(cores=4, gib=16), weights={"example.com/fpga": 2.0}) == [50]
+    assert most(table, asked) == [50]
+    assert most(table, asked, weights={"example.com/fpga": 2.0}) == [75]
+    assert most(table, an_owner(cores=4, gib=16), weights={"example.com/fpga": 2.0}) == [50]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +153,8 @@ def test_a_bad_curve_stops_the_start_and_names_the_setting(curve: str) -> None:
 
 
 def test_new_scorers_wait_to_be_named_in_the_order() -> None:
-    assert not {policy.name for policy in policies(SchedulerSettings())} & set(NEW)
-    tune: dict[str, float | str] = {"profile_rating.keep_empty": "true", "least_allocated.whole": "false"}
+    assert not {policy.name for policy in policies(SchedulerSettings())} & set(NEW[:2])
+    tune: dict[str, float | str] = {"profile_rating.keep_empty": "true", "requested_to_capacity.whole": "false"}
     found = policies(SchedulerSettings(order=NEW, tune=tune))
     assert [policy.name for policy in found] == list(NEW)
     assert (found[0].settings.whole, found[-1].settings.keep_empty) == (False, True)

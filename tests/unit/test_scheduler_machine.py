@@ -332,7 +332,7 @@ def test_usage_of_unknown_nodes_and_useless_reports_change_nothing() -> None:
 
 def test_the_plugins_folder_is_wired_by_settings_and_typos_stop_the_start() -> None:
     found = wired(Settings(tune={"allocation.guests": "pack", "load_aware.cpu_limit": 0.5}, weights={"gpu_share": 3.0}))
-    assert [policy.name for policy in found] == list(Settings().order)
+    assert [policy.name for policy in found] == [*Settings().order, "allocation"]
     by_name = {policy.name: policy for policy in found}
     assert by_name["allocation"].settings.guests == "pack"
     assert by_name["load_aware"].settings.cpu_limit == 0.5

@@ -145,7 +145,7 @@ def test_reports_from_a_clock_that_runs_ahead_do_not_silence_the_next_ones() -> 
 def test_estimates_follow_limits_then_requests_then_defaults() -> None:
     def of(requests: dict[str, int], limits: dict[str, int]) -> tuple[int, int]:
         workload = an_owner(containers=(Container(name="c", requests=requests, limits=limits),))
-        return estimate(workload, Guess())
+        return estimate(workload, Guess()).amounts
 
     assert of({CPU: 4000, MEMORY: 1000}, {}) == (3400, 700)
     assert of({CPU: 4000, MEMORY: 1000}, {CPU: 4000, MEMORY: 1000}) == (3400, 700)
@@ -164,7 +164,7 @@ def test_least_and_most_allocated() -> None:
     assert score_of(allocation.balance, table, asked, pack) == [37.5, 18.75]
     weighted = allocation.Settings(weights={MEMORY: 0.0})
     assert score_of(allocation.balance, table, asked, weighted) == [50.0, 87.5]
-    assert score_of(allocation.balance, table, an_owner(cores=5, gib=1), pack)[0] == 3.125, "what does not fit scores 0"
+    assert score_of(allocation.balance, table, an_owner(cores=5, gib=1), pack)[0] == 53.125, "over full is full"
 
 
 def test_every_kind_is_accounted_also_one_nobody_knew() -> None:
@@ -225,7 +225,7 @@ def test_a_pod_whose_parts_cannot_be_divided_goes_to_the_next_best_node() -> Non
         table.describe(a_node(name, cores=64, cards=2))
     cycle = Cycle(table, policies("fit", "gpu_share"))
     first = cycle.decide(pod_of(an_owner("u0", gpu=(60, 300)))).node
-    containers = tuple(Container(name=c, requests={GPU_CORE: 60, GPU_MEMORY: 300}) for c in "ab")
+    containers = tuple(Container(name=f"c{core}", requests={GPU_CORE: core, GPU_MEMORY: 300}) for core in (60, 61))
     pair = an_owner("pair", containers=containers)  # 140 % are left on the first node, but not 60 on two cards
     decision = cycle.decide(pod_of(pair))
     assert decision.placement is not None

@@ -25,6 +25,7 @@ from neap.scheduler.core.demand import Demand, ProfiledPod, charges, demands_of,
 from neap.scheduler.core.framework import Policy
 from neap.scheduler.core.pod import pod_of
 from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.zones import ZONES
 from neap.scheduler.plugins import fit, profile_rating
 from tests.unit.scheduler_world import a_guest, a_node, an_owner
 
@@ -50,9 +51,8 @@ def a_table(zones: dict[str, list[float]], *, limit: float = 2000, kind: str = M
 
 
 def fill(table: NodeTable, zones: dict[str, list[float]], *, limit: float, kind: str) -> None:
-    width = max(len(left) for left in zones.values())
-    table.columns.add(f"zone/limit/{kind}", np.float64, fill=NAN, width=width)
-    table.columns.add(f"zone/charged/{kind}", np.float64, width=width)
+    table.columns.add(f"zone/limit/{kind}", np.float64, fill=NAN, width=ZONES)
+    table.columns.add(f"zone/charged/{kind}", np.float64, width=ZONES)
     for name, left in zones.items():
         table.columns[f"zone/limit/{kind}"][table.row(name), : len(left)] = limit
         table.columns[f"zone/charged/{kind}"][table.row(name), : len(left)] = [limit - x for x in left]
@@ -91,7 +91,7 @@ def test_the_plugin_places_the_discriminating_case_and_says_why_not_the_other() 
     table = a_table({"A": [-1000, -1000, -1000, 2500], "B": [-200, -200, -200, 1300]}, limit=3200)
     decision = decide(table, a_pod(1500))
     assert (decision.node, numa_of(decision)) == ("A", (3,))
-    reason = f"{MEMORY_BANDWIDTH}: 1500 bytes/s predicted on 1 NUMA nodes"
+    reason = f"{MEMORY_BANDWIDTH}: 1500 bytes/s predicted on 1 NUMA node"
     assert [(v.reason, v.nodes) for v in decision.rejected] == [(reason, 1)]
 
 
@@ -181,7 +181,9 @@ def test_two_kinds_must_hold_on_the_same_numa_node() -> None:
     half = decide(a_table({"n1": [300.0, 1500.0]}), dark, keep_empty=True)  # nobody knows the other kind
     assert (numa_of(half), dict(half.parts)) == ((1,), {"profile_rating": 56.25})
     refused = decide(table([10.0, 100.0]), pod)
-    assert [v.reason for v in refused.rejected] == [f"{other.name}, {MEMORY_BANDWIDTH} on the same 1 NUMA nodes"]
+    assert [v.reason for v in refused.rejected] == [
+        f"{other.name}, {MEMORY_BANDWIDTH}, cpu, memory on the same 1 NUMA node"
+    ]
 
 
 def test_a_pod_that_spans_needs_room_on_every_zone_it_gets() -> None:

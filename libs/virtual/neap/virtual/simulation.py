@@ -23,7 +23,7 @@ from neap.common.contract.channel import Channel
 from neap.common.host.memory import MemoryHost
 from neap.common.model.day import DayReport
 from neap.common.runtime.clock import AnchoredClock, Clock, loop_clock, stopwatch
-from neap.common.runtime.journal import Journal
+from neap.common.runtime.journal import FileJournal, Journal
 from neap.common.runtime.launch import find_room
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside, Service
@@ -141,6 +141,8 @@ class Simulation:
             return
         bus, stop = self.broker.bus(f"{name}.{node}" if node else name), asyncio.Event()
         service, outside = self.wire(name, node, bus)
+        if isinstance(self._record, FileJournal):
+            self._record.begin(name, self._settings[name], outside.seed)
         running = Running(service, outside, count=self._count, journal=self._record, validate=self._validate)
         self.parts[name, node] = Part(bus, stop, self._group.create_task(running.run(stop)), running)
 

@@ -18,9 +18,11 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 why_app = typer.Typer(no_args_is_help=True, help="Why is it so? The trail of an object: what, when, why, numbers, who.")
 bus_app = typer.Typer(no_args_is_help=True, help="Look at the bus.")
 config_app = typer.Typer(no_args_is_help=True, help="Settings.")
+schedule_app = typer.Typer(no_args_is_help=True, help="Where would it go? Dry runs, saved states, and lives replayed.")
 app.add_typer(why_app, name="why")
 app.add_typer(bus_app, name="bus")
 app.add_typer(config_app, name="config")
+app.add_typer(schedule_app, name="schedule")
 
 Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
@@ -87,12 +89,17 @@ def sim(
     journal: Annotated[
         Path | None, typer.Option(help="Write every stored message here; same seed, same bytes.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Write what the scheduler heard and decided, for `neap schedule replay`.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """The same day in one process under virtual time, as fast as it goes; deterministic."""
     from neap.console.shell.simulated import simulate_day  # noqa: PLC0415
 
-    simulate_day(nodes=nodes, seed=seed, day=day, hours=length, plain=plain, journal=journal, as_json=as_json)
+    simulate_day(
+        nodes=nodes, seed=seed, day=day, hours=length, plain=plain, journal=journal, record=record, as_json=as_json
+    )
 
 
 @app.command()
@@ -155,23 +162,68 @@ def why_pod(
     output: Output = "text",
     journal: Annotated[Path | None, typer.Option(help="Read a journal instead of the bus.")] = None,
 ) -> None:
-    """What was done about a pod, when, why, with which numbers, by whom."""
-    from neap.console.core import story  # noqa: PLC0415
+    """Where a pod is and why, what would have to change; then what was done about it, by whom."""
+    from neap.console.core import explained, story  # noqa: PLC0415
     from neap.console.shell.reading import read_trail  # noqa: PLC0415
+    from neap.console.shell.schedule import explain_pod  # noqa: PLC0415
 
     namespace, slash, pod = name.partition("/")
     if not slash or not namespace or not pod:
         raise InputError(f"{name!r}: write NAMESPACE/NAME, such as shop/cart-1")
     found, source = asyncio.run(read_trail(namespace, "" if tree else pod, url=nats, journal=journal))
     mine = [entry for entry in found if entry.about.name == pod]
+    now = asyncio.run(explain_pod(namespace, pod, nats)) if source == "bus" else None
     if _wants_json(output):
         typer.echo(json.dumps(story.as_json(mine), indent=2))
     else:
+        if now is not None and now.found:
+            typer.echo(explained.text(now) + "\n")
         typer.echo(story.tree(pod, found) if tree and mine else story.tell(name, mine))
         if source != "bus":
             typer.echo(f"(read from {source})")
     if not mine:
         sys.exit(1)
+
+
+@schedule_app.command("explain")
+def schedule_explain(
+    file: Path,
+    nats: Nats = "",
+    state: Annotated[Path | None, typer.Option(help="Ask a state saved by `neap schedule save`.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the scheduler's settings, for --state.")] = None,
+    output: Output = "text",
+) -> None:
+    """Where the pods of a manifest would go now, and why; nothing is placed. Status 0: all would run."""
+    from neap.console.core import explained  # noqa: PLC0415
+    from neap.console.shell.schedule import dry_run  # noqa: PLC0415
+
+    told, where = asyncio.run(dry_run(file, nats, state, config))
+    if _wants_json(output):
+        typer.echo(json.dumps(explained.as_json(told.answers), indent=2))
+    else:
+        typer.echo(explained.dry_run(told.answers, where))
+    if any(answer.state != "fits" for answer in told.answers):
+        sys.exit(1)
+
+
+@schedule_app.command("save")
+def schedule_save(file: Path, nats: Nats = "") -> None:
+    """Save what the scheduler knows of the cluster now: nodes, offers, ledgers, use."""
+    from neap.console.shell.schedule import save_state  # noqa: PLC0415
+
+    typer.echo(asyncio.run(save_state(file, nats)))
+
+
+@schedule_app.command("replay")
+def schedule_replay(
+    journal: Path,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PLUGIN.weight=NUMBER|PLUGIN.KEY=VALUE")] = None,
+    output: Output = "text",
+) -> None:
+    """Live a recorded life of the scheduler again: as it was, and with other settings; who would be elsewhere?"""
+    from neap.console.shell.schedule import replay  # noqa: PLC0415
+
+    typer.echo(asyncio.run(replay(journal, set_ or [], in_json=_wants_json(output))))
 
 
 @bus_app.command("tail")

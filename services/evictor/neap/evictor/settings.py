@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from neap.common.model.protection import PROTECTED_LABELS, PROTECTED_OWNERS
 from neap.common.units import Seconds
 from neap.evictor.plugins.cpu_suppression import Settings as CpuSuppression
 from neap.evictor.plugins.memory_overuse import Settings as MemoryOveruse
@@ -23,8 +24,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     window: Annotated[int, msgspec.Meta(ge=1)] = 10  # reports that are one window
     stale_after: Annotated[int, msgspec.Meta(ge=1)] = 5  # periods after which a report is too old to act on
     offer_stale_after: Annotated[int, msgspec.Meta(ge=1)] = 150  # periods; unchanged headroom is said again every 60
-    protected_labels: tuple[str, ...] = ("neap.io/protected", "neap.io/stateful")  # labels or annotations that protect
-    protected_owners: tuple[str, ...] = ("StatefulSet",)  # kinds of owner whose pods never leave
+    protected_labels: tuple[str, ...] = PROTECTED_LABELS  # labels or annotations that protect
+    protected_owners: tuple[str, ...] = PROTECTED_OWNERS  # kinds of owner whose pods never leave
+    request_patience: Annotated[Seconds, msgspec.Meta(ge=0)] = 90.0  # a scheduler's request that is older is forgotten
     order: tuple[str, ...] = (
         "memory_pressure",
         "memory_overuse",

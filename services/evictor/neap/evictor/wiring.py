@@ -1,10 +1,10 @@
-"""The evictor's table: usage, headroom and placements in, evictions out."""
+"""The evictor's table: usage, headroom, placements and the scheduler's requests in, evictions out."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from neap.common.contract.catalogue import HEADROOM, NODE_USAGE, PLACEMENTS
+from neap.common.contract.catalogue import HEADROOM, NODE_USAGE, PLACEMENTS, PREEMPTIONS
 from neap.common.runtime.plugins import load
 from neap.common.runtime.service import Outside, Service, follow, on, watch
 from neap.evictor.core.machine import EvictorMachine
@@ -24,6 +24,7 @@ def wire(settings: Settings, _: Outside) -> Service:
         routes=(
             on(NODE_USAGE.only(node=settings.node)),
             follow(PLACEMENTS.only(node=settings.node)),
+            follow(PREEMPTIONS.only(node=settings.node)),
             watch(HEADROOM.only(node=settings.node)),
         ),
     )

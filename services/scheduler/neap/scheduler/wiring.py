@@ -7,13 +7,24 @@ from typing import Any, Final
 
 import msgspec
 
-from neap.common.contract.catalogue import DEVICES, EXPLAIN, HEADROOM, NODE_USAGE, NODES, PLACEMENTS, TOPOLOGY, WORKLOAD
+from neap.common.contract.catalogue import (
+    DEVICES,
+    DRY_RUN,
+    EXPLAIN,
+    HEADROOM,
+    NODE_USAGE,
+    NODES,
+    PLACEMENTS,
+    TOPOLOGY,
+    WORKLOAD,
+)
+from neap.common.contract.catalogue import PROFILES as SERVICE_PROFILES
 from neap.common.errors import SettingsError
 from neap.common.runtime.plugins import load
 from neap.common.runtime.service import Outside, Service, every, follow, on, serve, watch
 from neap.scheduler.core.framework import Plugin, Policy
 from neap.scheduler.core.machine import SchedulerMachine
-from neap.scheduler.settings import Settings
+from neap.scheduler.settings import PROFILES, SCORERS, WEIGHTS, Settings
 
 SETTINGS: Final = Settings
 PACKAGE: Final = "neap.scheduler.plugins"
@@ -31,34 +42,54 @@ def wire(settings: Settings, outside: Outside) -> Service:
             follow(PLACEMENTS.only()),
             watch(TOPOLOGY.only()),
             watch(NODES.only()),
+            watch(SERVICE_PROFILES.only()),
             watch(HEADROOM.only()),
             watch(DEVICES.only()),
             on(NODE_USAGE.only(), limit=20_000),
             every(settings.cycle, "cycle"),
             serve(EXPLAIN, machine.explain),
+            serve(DRY_RUN, machine.dry_run),
         ),
     )
 
 
 def policies(settings: Settings) -> tuple[Policy, ...]:
-    """The plugins in use, in their order, with their weights and settings.
+    """The plugins in use, in their order, with their weights and settings; the profile's scorers last.
 
     Raises:
-        SettingsError: a plugin is unknown, or one of its settings does not hold.
+        SettingsError: a plugin is unknown, a weight out of bounds, or a setting of a plugin does not hold.
     """
     found: Mapping[str, Plugin[Any]] = load(PACKAGE, Plugin, group=PACKAGE)
-    named = {*settings.order, *settings.weights, *(key.partition(".")[0] for key in settings.tune)}
+    scoring = PROFILES[settings.profile]
+    order = settings.order
+    if not set(SCORERS) & set(order):
+        order = (*order, *scoring.weights)
+    weights, tune = {**WEIGHTS, **scoring.weights, **settings.weights}, {**scoring.tune, **settings.tune}
+    named = {*order, *weights, *(key.partition(".")[0] for key in tune)}
     unknown = sorted(named - set(found))
     if unknown:
         raise SettingsError(f"scheduler: no plugin {', '.join(unknown)} (there are: {', '.join(found)})")
-    return tuple(
-        Policy(name, found[name], settings.weights.get(name, 1.0), _tuned(name, found[name], settings.tune))
-        for name in settings.order
-    )
+    if len(set(order)) < len(order):
+        raise SettingsError(f"scheduler.order: a plugin is named twice: {', '.join(order)}")
+    for name, weight in weights.items():
+        if not 0 <= weight <= 100:  # NaN neither
+            raise SettingsError(f"scheduler.weights: {name} = {weight} (allowed: 0..100)")
+    scorers = [name for name in order if found[name].score is not None]
+    if scorers and not any(weights.get(name, 1.0) for name in scorers):
+        raise SettingsError(f"scheduler.weights: all of {', '.join(scorers)} have weight 0")
+    return tuple(Policy(name, found[name], weights.get(name, 1.0), _tuned(name, found[name], tune)) for name in order)
 
 
 def _tuned(name: str, plugin: Plugin[Any], tune: Mapping[str, float | str]) -> Any:
-    own = {key.partition(".")[2]: value for key, value in tune.items() if key.partition(".")[0] == name}
+    """A plugin's settings; "plugin.setting.key" is one entry of a setting that is a table."""
+    own: dict[str, Any] = {}
+    for key, value in tune.items():
+        owner, _, setting = key.partition(".")
+        head, _, below = setting.partition(".")
+        if owner == name and below and isinstance(own.setdefault(head, {}), dict):
+            own[head][below] = value
+        elif owner == name:
+            own[setting] = value
     try:
         return msgspec.convert(own, plugin.settings, strict=False)
     except msgspec.ValidationError as error:

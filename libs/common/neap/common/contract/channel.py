@@ -33,7 +33,8 @@ R = TypeVar("R")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 _ENCODER: Final = msgspec.json.Encoder()
-MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested too deeply
+# RecursionError: nested too deeply; InputError: a message that refuses its own values.
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError)
 REASON: Final = 256  # characters of a reason, at most
 
 

@@ -155,9 +155,9 @@ def choose_devices(
     if found is None:
         if ask.strength is Strength.SOFT or ask.level is Level.NODE:
             return Refusal(why=f"the node has not {ask.words(ask.gpus, ask.nics)}", nearest=_on_node(tree, usable, ask))
-        return _refuse(tree, usable, ask, _most(tree, ask), 0, lost)
+        return _refuse(tree, usable, ask, most_groups(tree, ask), 0, lost)
     used = [group for group in tree.of_level(ask.level) if not found.isdisjoint(group.members)]
-    most = _most(tree, ask)
+    most = most_groups(tree, ask)
     if ask.strength is not Strength.SOFT and len(used) > most:
         return _refuse(tree, usable, ask, most, len(used), lost)
     return _choice(tree, ask, sorted(found), used)
@@ -202,8 +202,8 @@ def _percents(tree: DeviceTree, ask: DeviceAsk) -> list[int]:
     return [gpu if device.kind is ZoneKind.GPU else nic if device.kind in ask.fabrics else 0 for device in tree.devices]
 
 
-def _most(tree: DeviceTree, ask: DeviceAsk) -> int:
-    """How many groups a hard ask may use."""
+def most_groups(tree: DeviceTree, ask: DeviceAsk) -> int:
+    """How many groups an ask may use that is not soft."""
     if ask.strength is not Strength.FEWEST:
         return 1
     every = {position for position, percent in enumerate(_percents(tree, ask)) if percent}

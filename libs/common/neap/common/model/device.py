@@ -36,12 +36,22 @@ class CardState(msgspec.Struct, frozen=True, kw_only=True):
     allocations: tuple[Allocation, ...]
 
 
+class NetworkState(msgspec.Struct, frozen=True, kw_only=True):
+    """One network card that pods were given parts of, in percent of its bandwidth; accounted, enforced by nobody."""
+
+    address: str
+    name: str  # what the system calls it; empty where it has no name
+    free: int
+    given: dict[str, int]  # percent by uid
+
+
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
-    """All cards of one node; `refused` names allocations that broke a rule, with the reason."""
+    """All cards of one node, and network cards in use; `refused` names allocations that broke a rule, with the reason."""
 
     at: float
     source: str
     node: str
     ledger_seq: int
     cards: tuple[CardState, ...]
+    networks: tuple[NetworkState, ...] = ()  # those of which something was given, by address
     refused: dict[str, str] = {}

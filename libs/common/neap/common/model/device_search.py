@@ -134,14 +134,15 @@ class _Search:
             for seated in [_seat(counts, step.right, len(step.kinds))]
         ]
         joined: Best = {}
+        columns, points = list(zip(*step.weights, strict=True)), self._points
         for counts, cost in left.items():
             seated = _seat(counts, step.left, len(step.kinds))
             x, y = _by_kind(seated, step.kinds)
             low_x, high_x, low_y, high_y = least[0] - x, self._want[0] - x, least[1] - y, self._want[1] - y
-            worth = [self._points * sum(map(mul, counts, column)) for column in zip(*step.weights, strict=True)]
+            worth = [sum(map(mul, counts, column)) for column in columns]
             for other, theirs, more_x, more_y, their_cost in others:
                 if low_x <= more_x <= high_x and low_y <= more_y <= high_y:
-                    total = cost + their_cost - sum(map(mul, other, worth))
+                    total = cost + their_cost - points * sum(map(mul, other, worth))
                     both = tuple(map(add, seated, theirs))
                     known = joined.get(both)
                     if known is None or total < known:
@@ -155,32 +156,33 @@ class _Search:
         that could come out cheapest, those on the right from the cheapest, until none can win any more.
         """
         here, kinds = ([step.kinds[seat] for seat in seats] for seats in (step.left, step.right))
-        largest = [max(column) for column in zip(*right, strict=True)]
+        columns, points = list(zip(*step.weights, strict=True)), self._points
+        seats = _seats(right, kinds)
         rows = dict[tuple[int, int], list[tuple[int, Counts]]]()  # the right side, by numbers of GPUs and network cards
         for other, cost in right.items():
             rows.setdefault(_by_kind(other, kinds), []).append((cost, other))
-        gains = dict[
-            tuple[int, int], list[int]
-        ]()  # what a device of a class on the left is worth at most to such a row
-        for numbers, row in rows.items():
+        # what a device of a class on the left is worth at most to such a row
+        gains = {numbers: [_most(weights, seats, numbers) for weights in step.weights] for numbers in rows}
+        for row in rows.values():
             row.sort()
-            gains[numbers] = [self._points * _most(weights, largest, kinds, numbers) for weights in step.weights]
         tries = []
         for counts, cost in left.items():
             x, y = _by_kind(counts, here)
             more = (self._want[0] - x, self._want[1] - y)
             if more in rows:
-                tries.append((cost + rows[more][0][0] - sum(map(mul, counts, gains[more])), cost, counts, more))
+                tries.append(
+                    (cost + rows[more][0][0] - points * sum(map(mul, counts, gains[more])), cost, counts, more)
+                )
         best: int | None = None
         for floor, cost, counts, more in sorted(tries):
             if best is not None and floor >= best:
                 break
-            worth = [self._points * sum(map(mul, counts, column)) for column in zip(*step.weights, strict=True)]
-            most = _most(worth, largest, kinds, more)
-            for their_cost, other in rows[more]:
+            worth = [sum(map(mul, counts, column)) for column in columns]
+            row, most = rows[more], points * _most(worth, seats, more)
+            for their_cost, other in row:
                 if best is not None and cost + their_cost - most >= best:
                     break
-                total = cost + their_cost - sum(map(mul, other, worth))
+                total = cost + their_cost - points * sum(map(mul, other, worth))
                 best = total if best is None or total < best else best
         return {} if best is None else {(): best}
 
@@ -216,13 +218,21 @@ def _seat(counts: Counts, seats: Sequence[int], width: int) -> Counts:
     return tuple(seated)
 
 
-def _most(worth: Sequence[int], largest: Sequence[int], kinds: Sequence[bool], take: tuple[int, int]) -> int:
+def _seats(part: Best, kinds: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """Classes of GPUs and of network cards, each as often as one choice has devices of it at most."""
+    largest = [max(column) for column in zip(*part, strict=True)]
+    gpus, nics = (
+        [seat for seat, kind in enumerate(kinds) if kind is gpu for _ in range(largest[seat])] for gpu in (True, False)
+    )
+    return gpus, nics
+
+
+def _most(worth: Sequence[int], seats: tuple[list[int], list[int]], take: tuple[int, int]) -> int:
     """The most that so many GPUs and network cards can be worth, given what one of each class is."""
-    total = 0
-    for gpu, count in zip((True, False), take, strict=True):
-        each = [w for w, most, kind in zip(worth, largest, kinds, strict=True) if kind is gpu for _ in range(most)]
-        total += sum(sorted(each, reverse=True)[:count])
-    return total
+    gpus, nics = seats
+    x, y = take
+    found = sum(sorted([worth[seat] for seat in gpus], reverse=True)[:x]) if x else 0
+    return found + sum(sorted([worth[seat] for seat in nics], reverse=True)[:y]) if y else found
 
 
 def _by_kind(counts: Counts, kinds: Sequence[bool]) -> tuple[int, int]:

@@ -14,8 +14,8 @@ How near two devices are, in points (`weight`); a set has the sum over its pairs
 
     100 per NVLink  +  PIX 50, PXB 40, PHB 30, NODE 20, SYS 10
 
-Where links or paths are so irregular that a search would not end in time (more than 16 GPUs of which no two are
-linked alike), near is only what groups are shared, and the tree is `rough`.
+Where links or paths are so irregular that a search would not end in 10 ms (16 GPUs of which no two are linked alike,
+and more than four network cards, or more GPUs), near is only what groups are shared, and the tree is `rough`.
 
 A tree is made once per topology and serves every search. Cost: O(devices³), some milliseconds for 24 devices.
 Source: NVIDIA/go-gpuallocator, the ladder of its best-effort policy, less "same board", which no path tells.
@@ -37,7 +37,7 @@ from neap.common.model.topology import Device, NodeTopology, ZoneKind
 
 WHOLE: Final = 100  # percent
 LARGEST: Final = 64  # GPUs, and as many network cards, by address; no machine has more
-WIDEST: Final = 1 << 11  # counts of one part that a search may have to keep
+WIDEST: Final = 1_000  # counts of one part that a search may have to keep
 NVLINK: Final = 100  # points per link
 POINTS: Final[Mapping[PathClass, int]] = {
     PathClass.SELF: 0,
@@ -138,7 +138,12 @@ def device_tree(devices: Iterable[Device], links: Links | None = None) -> Device
 
 
 def tree_of(topology: NodeTopology, links: Links | None = None) -> DeviceTree:
-    """The tree of a node as the reporter found it; on a machine with one NUMA node everything is near that."""
+    """The tree of a node as the reporter found it; on a machine with one NUMA node everything is near that.
+
+    `links` instead of those the reporter found; where nobody says whether there are any, there are none.
+    """
+    if links is None:
+        links = {(link.a, link.b): link.lanes for link in topology.links or ()}
     if len(topology.numa) != 1:
         return device_tree(topology.devices, links)
     only = topology.numa[0].index

@@ -1,10 +1,11 @@
 """What a pod asks for beside its QoS class, as far as NUMA nodes go: to be bound to some, to have them alone.
 
     katalyst.kubewharf.io/memory_enhancement: '{"numa_binding": "true", "numa_exclusive": "true"}'
-    neap.io/numa-binding: "true"      neap.io/numa-exclusive: "true"
+    neap.io/numa-binding: "true"      neap.io/numa-exclusive: "true"      neap.io/numa-nodes: "2"
 
 Both spellings are read; where both are there they must agree. Other keys of Katalyst's object are for others. Which
-nodes it is, the ledger says. What cannot be read is refused by name, never taken for "no".
+nodes it is, the ledger says. A pod that may be divided over several, evenly, says over how many (numa-nodes). What
+cannot be read is refused by name, never taken for "no".
 Source: kubewharf/katalyst-api pkg/consts/qos.go (names); katalyst-core pkg/util/qos (exclusive only with binding,
 both only where a pod has CPUs of its own or a pool).
 """
@@ -21,6 +22,8 @@ from neap.common.model.qos import QosClass
 
 MEMORY_KEY: Final = "katalyst.kubewharf.io/memory_enhancement"
 FLAGS: Final[Mapping[str, str]] = {"numa_binding": "neap.io/numa-binding", "numa_exclusive": "neap.io/numa-exclusive"}
+NODES_KEY: Final = "neap.io/numa-nodes"
+MOST_NODES: Final = 16
 _TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 
@@ -29,6 +32,7 @@ class Enhancement(msgspec.Struct, frozen=True, kw_only=True):
 
     numa_binding: bool = False
     numa_exclusive: bool = False
+    numa_nodes: int = 1  # at least so many NUMA nodes bear a part of it
 
 
 def enhancement(annotations: Mapping[str, str], qos: QosClass) -> Enhancement:
@@ -38,7 +42,8 @@ def enhancement(annotations: Mapping[str, str], qos: QosClass) -> Enhancement:
         InputError: not readable, asked twice and differently, or an illegal pair.
     """
     asked = _object(annotations)
-    wish = Enhancement(**{flag: _flag(annotations, asked, flag) for flag in FLAGS})
+    flags = {flag: _flag(annotations, asked, flag) for flag in FLAGS}
+    wish = Enhancement(**flags, numa_nodes=_count(annotations))
     if wish.numa_exclusive and not wish.numa_binding:
         raise InputError("numa_exclusive without numa_binding: no NUMA node to have alone")
     if wish.numa_exclusive and qos is not QosClass.DEDICATED:
@@ -46,6 +51,13 @@ def enhancement(annotations: Mapping[str, str], qos: QosClass) -> Enhancement:
     if wish.numa_binding and qos is QosClass.SYSTEM:
         raise InputError(f"numa_binding is not for {qos}: its CPUs are the system's")
     return wish
+
+
+def _count(annotations: Mapping[str, str]) -> int:
+    text = annotations.get(NODES_KEY, "1")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= MOST_NODES):
+        raise InputError(f"{NODES_KEY}={text[:64]!r} is no number from 1 to {MOST_NODES}")
+    return int(text)
 
 
 def _object(annotations: Mapping[str, str]) -> dict[str, Any]:

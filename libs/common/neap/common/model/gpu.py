@@ -88,6 +88,20 @@ def gpu_asks(workload: Workload) -> tuple[GpuAsk, ...]:
     return tuple(ask for container in workload.containers if (ask := gpu_ask(container)) is not None)
 
 
+def device_flaw(workload: Workload) -> str:
+    """Why the GPUs a workload wants near each other are not those its containers ask for; empty if they are.
+
+    Whole cards are on a card of their own; slices may share one, so fewer cards than slices can be wanted.
+    """
+    wanted = workload.devices.gpus if workload.devices else 0
+    asks = gpu_asks(workload)
+    whole, every = sum(ask.cards for ask in asks if ask.whole), sum(ask.cards for ask in asks)
+    if wanted > every:
+        return f"device affinity: {wanted} GPUs, and the containers ask for {every} cards"
+    least = whole + (every > whole)
+    return f"device affinity: {wanted} GPUs, and the containers ask for {least} at least" if 0 < wanted < least else ""
+
+
 class CardRoom(msgspec.Struct, frozen=True, kw_only=True):
     """What is left on one card."""
 
@@ -139,6 +153,25 @@ def short_of_card(room: CardRoom, ask: GpuAsk) -> str:
     if room.containers >= MOST_CONTAINERS:
         return f"containers: {room.containers} on it, {MOST_CONTAINERS} is the most"
     return ""
+
+
+def named_shares(
+    rooms: Iterable[CardRoom], asks: Sequence[GpuAsk], cards: Sequence[int]
+) -> tuple[GpuShare, ...] | None:
+    """The division that names its cards ask by ask, as many as each wants; None if a rule is broken."""
+    left, names, shares = {room.index: room for room in rooms}, iter(cards), list[GpuShare]()
+    if len(cards) != sum(ask.cards for ask in asks):
+        return None
+    for ask in asks:
+        own = [next(names) for _ in range(ask.cards)]
+        for card in own:
+            room = left.get(card)
+            if room is None or short_of_card(room, ask) or own.count(card) > 1:
+                return None
+            memory = ask.memory_mib or room.memory_mib
+            shares.append(GpuShare(container=ask.container, card=card, core=ask.core, memory_mib=memory))
+            left[card] = room.take(shares[-1])
+    return tuple(shares)
 
 
 class CardPolicy(StrEnum):

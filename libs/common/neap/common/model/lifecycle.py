@@ -80,6 +80,16 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True):
     grace: float  # seconds between TERM and KILL
 
 
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody asks the scheduler to have a guest run elsewhere: a place first, then the eviction, then the next run."""
+
+    at: float
+    source: str
+    uid: str
+    attempt: int  # the run that is to end
+    reason: str  # with the numbers
+
+
 class Preemption(msgspec.Struct, frozen=True, kw_only=True):
     """The scheduler asks a node's evictor to end the runs of guests whose place an owner needs."""
 

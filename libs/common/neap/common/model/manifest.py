@@ -1,7 +1,9 @@
 """Kubernetes manifests as workloads: Pods, and the pod templates of what owns them.
 
 Only the fields neap decides by are read; everything else is none of its business. Kubernetes' own rules apply:
-a missing request takes the limit, a pod's QoS class follows from requests and limits of all its containers.
+a missing request takes the limit, a pod's QoS class follows from requests and limits of all its containers. Where a pod
+may run is read in model/wishes.py (the spec) and model/annotated.py (annotations). A PodGroup tells its members how
+many they are.
 Source: Kubernetes documentation, "Configure Quality of Service for Pods", "Init Containers".
 """
 
@@ -10,18 +12,23 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from neap.common.errors import InputError
-from neap.common.model.gpu import gpu_ask
+from neap.common.model.annotated import DATASETS, GPU_MODELS, devices_of, gang_of, names_of, priority_of
+from neap.common.model.bounds import check_annotations, wish_flaw
+from neap.common.model.enhancement import enhancement
+from neap.common.model.gpu import device_flaw
 from neap.common.model.qos import KubeQos, QosClass, qos_class
 from neap.common.model.resource import CPU, MEMORY, Resources, parse_amount
+from neap.common.model.wishes import constraints_of, convert
 from neap.common.model.workload import UID, Container, Workload
 
 REPLICATED: Final = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
 MOST_REPLICAS: Final = 10_000
+Groups: TypeAlias = Mapping[tuple[str, str], int]  # least members by namespace and name of a PodGroup
 NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,126}[a-z0-9])?")
 
 
@@ -41,13 +48,20 @@ class _Amounts(msgspec.Struct, kw_only=True):
 class _Container(msgspec.Struct, kw_only=True):
     name: str
     resources: _Amounts = msgspec.field(default_factory=_Amounts)
+    image: str = ""
 
 
 class _PodSpec(msgspec.Struct, kw_only=True, rename="camel"):
     containers: list[_Container]
     init_containers: list[_Container] | None = None
     node_selector: dict[str, str] | None = None
-    priority: int = 0
+    priority: int | None = None
+    priority_class_name: str | None = None
+    node_name: str | None = None
+    scheduling_gates: list[Any] | None = None
+    tolerations: Any = None
+    affinity: Any = None
+    topology_spread_constraints: Any = None
 
 
 class _Template(msgspec.Struct, kw_only=True):
@@ -71,16 +85,30 @@ class _Pod(msgspec.Struct, kw_only=True):
     spec: _PodSpec
 
 
-def workloads_of(documents: Iterable[Any], *, where: str, salt: str = "") -> tuple[list[Workload], list[str]]:
+class _GroupSpec(msgspec.Struct, kw_only=True, rename="camel"):
+    min_member: int
+
+
+class _Group(msgspec.Struct, kw_only=True):
+    metadata: _Metadata
+    spec: _GroupSpec
+
+
+def workloads_of(
+    documents: Iterable[Any], *, where: str, salt: str = "", groups: Groups | None = None
+) -> tuple[list[Workload], list[str]]:
     """Every pod the documents ask for, and the kinds that were passed through.
 
     A pod without a uid gets one from its name and `salt`, so the same file submitted twice is two sets of pods.
+    `groups`: PodGroups of documents around these.
 
     Raises:
         InputError: names document, object and field.
     """
     found: list[Workload] = []
     passed: list[str] = []
+    documents = list(documents)
+    groups = {**(groups or {}), **_groups(documents, where)}
     for number, document in enumerate(documents, start=1):
         place = f"{where}, document {number}"
         if document is None:
@@ -89,13 +117,13 @@ def workloads_of(documents: Iterable[Any], *, where: str, salt: str = "") -> tup
             raise InputError(f"{place}: not a Kubernetes object (no `kind`)")
         kind = document["kind"]
         if kind == "List":
-            inner, others = workloads_of(document.get("items") or [], where=place, salt=salt)
+            inner, others = workloads_of(document.get("items") or [], where=place, salt=salt, groups=groups)
             found, passed = found + inner, passed + others
         elif kind == "Pod":
             pod = _convert(document, _Pod, place)
-            found.append(_workload(pod.metadata, pod.metadata.name, pod.spec, place, owner="", salt=salt))
+            found.append(_workload(pod.metadata, pod.metadata.name, pod.spec, place, groups, owner="", salt=salt))
         elif kind in REPLICATED or kind in {"Job", "DaemonSet"}:
-            found += _replicas(kind, _convert(document, _Owner, place), place, salt)
+            found += _replicas(kind, _convert(document, _Owner, place), place, groups, salt)
         else:
             passed.append(kind)
     return found, passed
@@ -103,12 +131,22 @@ def workloads_of(documents: Iterable[Any], *, where: str, salt: str = "") -> tup
 
 def _convert(document: Any, kind: Any, place: str) -> Any:
     try:
-        return msgspec.convert(document, kind)
-    except msgspec.ValidationError as error:
+        return convert(document, kind, str(document["kind"]))
+    except InputError as error:
         raise InputError(f"{place}: {error}") from None
 
 
-def _replicas(kind: str, owner: _Owner, place: str, salt: str) -> list[Workload]:
+def _groups(documents: Iterable[Any], where: str) -> dict[tuple[str, str], int]:
+    """What the PodGroups among the documents say of their size, by namespace and name."""
+    found = {}
+    for number, document in enumerate(documents, start=1):
+        if isinstance(document, Mapping) and document.get("kind") == "PodGroup":
+            group = _convert(document, _Group, f"{where}, document {number}")
+            found[group.metadata.namespace, group.metadata.name] = group.spec.min_member
+    return found
+
+
+def _replicas(kind: str, owner: _Owner, place: str, groups: Groups, salt: str) -> list[Workload]:
     count = owner.spec.replicas if kind in REPLICATED else owner.spec.parallelism
     if not 0 <= count <= MOST_REPLICAS:
         raise InputError(f"{place}: {kind} {owner.metadata.name!r} asks for {count} replicas (0 to {MOST_REPLICAS})")
@@ -119,6 +157,7 @@ def _replicas(kind: str, owner: _Owner, place: str, salt: str) -> list[Workload]
             f"{owner.metadata.name}-{index}",
             template.spec,
             place,
+            groups,
             owner=f"{kind}/{owner.metadata.name}",
             salt=salt,
         )
@@ -126,7 +165,9 @@ def _replicas(kind: str, owner: _Owner, place: str, salt: str) -> list[Workload]
     ]
 
 
-def _workload(metadata: _Metadata, name: str, spec: _PodSpec, place: str, *, owner: str, salt: str) -> Workload:
+def _workload(
+    metadata: _Metadata, name: str, spec: _PodSpec, place: str, groups: Groups, *, owner: str, salt: str
+) -> Workload:
     if not name:
         raise InputError(f"{place}: a pod needs metadata.name")
     where = f"{place}: pod {metadata.namespace[:64]}/{name[:64]}"
@@ -138,26 +179,55 @@ def _workload(metadata: _Metadata, name: str, spec: _PodSpec, place: str, *, own
         largest |= {key: max(amount, largest.get(key, 0)) for key, amount in item.requests.items()}
     annotations = metadata.annotations or {}
     try:
+        check_annotations(annotations)
         level = qos_class(annotations, kube_qos(containers + initial))
-        for container in containers:
-            gpu_ask(container)
+        workload = _wished(metadata, spec, groups, level, containers)
+        enhancement(annotations, level)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     digest = hashlib.sha256(f"{salt}/{metadata.namespace}/{name}".encode()).hexdigest()
-    return Workload(
+    return msgspec.structs.replace(
+        workload,
         uid=metadata.uid or f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}",
-        namespace=metadata.namespace,
         name=name,
-        qos=level,
-        containers=containers,
         init_requests=largest,
-        priority=spec.priority,
         owner=owner,
         pool=annotations.get("neap.io/cpuset-pool", "") if level is QosClass.SHARED else "",
-        labels=metadata.labels or {},
+    )
+
+
+def _wished(
+    metadata: _Metadata, spec: _PodSpec, groups: Groups, level: QosClass, containers: tuple[Container, ...]
+) -> Workload:
+    """A workload with everything it says of where and with whom it runs."""
+    if spec.node_name:
+        raise InputError(
+            f"spec.nodeName {spec.node_name!r:.64}: neap chooses the node; ask by nodeAffinity metadata.name"
+        )
+    if spec.scheduling_gates:
+        raise InputError(f"spec.schedulingGates {spec.scheduling_gates!r:.64}: submit it when nothing holds it back")
+    annotations, labels = metadata.annotations or {}, metadata.labels or {}
+    sizes = {name: size for (namespace, name), size in groups.items() if namespace == metadata.namespace}
+    workload = Workload(
+        uid="",
+        namespace=metadata.namespace,
+        name="",
+        qos=level,
+        containers=containers,
+        priority=priority_of(spec.priority, spec.priority_class_name),
+        labels=labels,
         annotations=annotations,
         node_selector=spec.node_selector or {},
+        gpu_models=names_of(annotations, GPU_MODELS),
+        constraints=constraints_of(spec.tolerations, spec.affinity, spec.topology_spread_constraints, labels),
+        gang=gang_of(annotations, labels, sizes),
+        images=tuple(item.image for item in (*spec.containers, *(spec.init_containers or ())) if item.image),
+        datasets=names_of(annotations, DATASETS),
+        devices=devices_of(annotations, containers),
     )
+    if flaw := wish_flaw(workload) or device_flaw(workload):
+        raise InputError(flaw)
+    return workload
 
 
 def _check_names(metadata: _Metadata, name: str, where: str) -> None:

@@ -124,6 +124,9 @@ class ServiceProfile(msgspec.Struct, frozen=True, kw_only=True):
     version: str  # named in every decision made with it
     observations: tuple[Observation, ...] = ()
     baseline: Baseline = Baseline()
+    # What one pod uses in each hour of the day (UTC), by kind, in whole units: 24 amounts, or it counts as absent. The
+    # scheduler's table takes profiles in at `NodeTable.learn`; a pod's estimate comes from `NodeTable.expected`.
+    portrait: dict[str, tuple[float, ...]] = {}
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):

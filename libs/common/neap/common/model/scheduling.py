@@ -7,6 +7,7 @@ Source: Kubernetes API, Pod spec (affinity, tolerations, topologySpreadConstrain
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -36,6 +37,9 @@ class Expression(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     operator: Operator = Operator.EXISTS
     values: tuple[str, ...] = ()
+
+
+NOBODY: Final = Expression(key="", operator=Operator.IN)  # a selector that selects no pod; an empty one selects all
 
 
 class Taint(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +78,7 @@ class PodTerm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Pods with these labels over the domains of `topology`, at most `skew` apart."""
+    """Pods of the pod's namespace with these labels (none: no pod) over the domains of `topology`, `skew` apart at most."""
 
     topology: str
     skew: int = 1

@@ -76,6 +76,14 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     physical: str = ""  # of a virtual function: the address of its physical function
 
 
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """NVLinks between two GPUs, by their addresses, `a` the smaller one; switches in between count as nothing."""
+
+    a: str
+    b: str
+    lanes: int
+
+
 class NodeTopology(msgspec.Struct, frozen=True, kw_only=True):
     """The machine as the reporter found it; published once and on change."""
 
@@ -86,6 +94,7 @@ class NodeTopology(msgspec.Struct, frozen=True, kw_only=True):
     numa: tuple[NumaNode, ...]
     cards: tuple[Card, ...] = ()
     devices: tuple[Device, ...] = ()  # by address
+    links: tuple[Link, ...] | None = None  # by addresses; None: nobody says whether there are any
     capacity: Resources = {}
     allocatable: Resources = {}
     system_cpus: str = ""  # reserved for daemons; never lent

@@ -1,6 +1,7 @@
 """The journal of a service: every event it handled and the instructions it answered, one JSON line each.
 
-Replaying the events through a fresh machine must give the same instructions; `replay` tells where it does not.
+Replaying the events through a fresh machine must give the same instructions; `replay` tells where it does not. Each
+life begins with a line of the settings and the seed it ran with; recorded.py reads a file back.
 """
 
 from __future__ import annotations
@@ -35,17 +36,26 @@ class NoJournal:
 
 
 class FileJournal:
-    """Appends to a file opened by the caller; lines are flushed by the file's own buffering."""
+    """Appends to a file opened by the caller; lines are flushed by the file's own buffering. `only`: of this service."""
 
-    def __init__(self, out: Any) -> None:
-        self._out, self._full = out, False
+    def __init__(self, out: Any, *, only: str = "") -> None:
+        self._out, self._full, self._only = out, False, only
+
+    def begin(self, service: str, settings: msgspec.Struct, seed: int) -> None:
+        """A life of this service begins; these are its settings."""
+        if self._only in {"", service}:
+            self._append(msgspec.json.encode({"service": service, "settings": settings, "seed": seed}, order="sorted"))
 
     def write(self, service: str, node: str, event: Event, instructions: Sequence[Instruction]) -> None:
         """Append one line; a full disk ends the journal, not the service."""
+        if self._only in {"", service}:
+            self._append(line(service, node, event, instructions))
+
+    def _append(self, text: bytes) -> None:
         if self._full:
             return
         try:
-            self._out.write(line(service, node, event, instructions) + b"\n")
+            self._out.write(text + b"\n")
         except OSError as error:
             self._full = True
             sys.stderr.write(f"neap: the journal ends here: {error.strerror}\n")
@@ -86,10 +96,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Address):
         return value.subject
     if isinstance(value, Channel):
-        return value.pattern
+        return value.title()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-        return {"is": type(value).__name__} | fields
+        said = getattr(value, "message", None)
+        of = {"of": type(said).__name__} if isinstance(said, msgspec.Struct) else {}
+        return {"is": type(value).__name__} | of | fields
     if isinstance(value, Mapping):
         return {_key(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -116,6 +116,9 @@ async def _serve(
     clock, hosts = make_clock(settings.clock), open_hosts(settings.host, nodes)
     async with AsyncExitStack() as ending:
         journal = _journal(settings.journal, ending)
+        if isinstance(journal, FileJournal):
+            for room, mine in chosen.items():
+                journal.begin(room, mine, settings.seed)
         tracer = make_tracer(title.removeprefix("neap-"), sources.environment)
         ending.push_async_callback(asyncio.to_thread, tracer.close)
         process.metrics.observe(lambda: [Sample("neap_spans_dropped_total", tracer.dropped)])

@@ -1,28 +1,15 @@
-"""Who may be asked to leave, how many at once, and how often: the rights of guests.
+"""How many guests may be asked to leave at once, and how often; who may be at all says neap.common.model.protection.
 
-Only reclaimed_cores; never one that is labelled protected, never a member of a stateful set. At most `most` per
-node and window, and nobody while an earlier eviction is neither confirmed nor given up.
+At most `most` per node and window, and nobody while an earlier eviction is neither confirmed nor given up.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from neap.common.model.qos import QosClass
-from neap.common.model.workload import Workload
 from neap.common.units import Seconds
 from neap.evictor.core.view import Victim
-
-
-def may_leave(workload: Workload, protected_labels: Collection[str], protected_owners: Collection[str]) -> bool:
-    """Whether this workload may be evicted at all. A label or annotation protects unless it says "false"."""
-    if workload.qos is not QosClass.RECLAIMED:
-        return False
-    written = {**workload.annotations, **workload.labels}
-    if any(written.get(name, "false").lower() != "false" for name in protected_labels):
-        return False
-    return workload.owner.partition("/")[0] not in protected_owners
 
 
 def fewest(ranked: Sequence[Victim], need: int) -> list[Victim]:

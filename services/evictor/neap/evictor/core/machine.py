@@ -4,6 +4,8 @@ An eviction is a command with an id, f"{uid}.{attempt}.evict": stored once howev
 executes it ends that attempt and no other, so a repetition is harmless. The victim counts as gone until the ledger
 releases it. If it does not within grace + `confirm_after` reports, the command is taken for lost: the guest counts
 again, and if it is chosen again the id gets a number (".2"), because the first one would not be stored twice.
+
+What the scheduler asks for (Preemption) is held to the same rights, budget and patience, and comes after own rules.
 """
 
 from __future__ import annotations
@@ -15,15 +17,19 @@ import msgspec
 from neap.common.contract.catalogue import EVICTIONS, HEADROOM, PLACEMENTS
 from neap.common.errors import SettingsError
 from neap.common.model.advice import Headroom
+from neap.common.model.lifecycle import Eviction, Preemption
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
+from neap.common.model.protection import may_leave
 from neap.common.model.usage import ContainerUsage, NodeUsage, completed
+from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Count, Decide, Emit, Event, Gone, Instruction, Synced
 from neap.common.units import Seconds
-from neap.evictor.core.budget import Budget, fewest, may_leave
+from neap.evictor.core.budget import Budget, fewest
 from neap.evictor.core.guests import Resident, fold, measured
 from neap.evictor.core.hold import Held, Hold
+from neap.evictor.core.requests import Requests
 from neap.evictor.core.rule import Rule, RuleSettings
-from neap.evictor.core.story import Choice, command_of, line_of
+from neap.evictor.core.story import Choice, command_for, command_of, line_of
 from neap.evictor.core.view import Guest, Level, Victim, View
 from neap.evictor.settings import Settings
 
@@ -45,6 +51,8 @@ class EvictorMachine:
         self._stale: set[str] = set()  # inputs said to be too old
         self._leaving: dict[str, Seconds] = {}  # uid -> until when its release is awaited
         self._commands: dict[str, int] = {}  # uid -> commands sent for this attempt
+        self._requests = Requests(settings.request_patience)
+        self._period: Seconds = 1.0  # of reports
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """See Machine."""
@@ -57,6 +65,9 @@ class EvictorMachine:
                 said = min(headroom.at, at)  # a clock that runs ahead must not silence what follows
                 if headroom.node == self._settings.node and (self._headroom is None or said >= self._headroom.at):
                     self._headroom = msgspec.structs.replace(headroom, at=said)
+            case Arrived(at=at, message=Preemption() as asked) if asked.node == self._settings.node:
+                self._requests.add(asked, at)
+                return self._serve(at)
             case Gone(channel=channel) if channel is HEADROOM:
                 self._headroom = None
             case Synced(channel=channel) if channel is PLACEMENTS:
@@ -95,7 +106,7 @@ class EvictorMachine:
         self._full = self._full if usage.since else usage
         listed = self._full.containers if self._full is not None else usage.containers  # unchanged, for all we know
         usage = completed(usage, self._full) or msgspec.structs.replace(usage, containers=listed)
-        period = usage.period if usage.period > 0 else 1.0
+        period = self._period = usage.period if usage.period > 0 else 1.0
         patience = self._settings.stale_after * period
         if not self._synced:
             return ()
@@ -107,7 +118,7 @@ class EvictorMachine:
         view = self._view(usage, at, self._settings.offer_stale_after * period, said)
         due = self._due(view)
         if not due:
-            return said
+            return [*said, *self._serve(at)]
         if self._leaving:
             return [*said, _held_back("unconfirmed")]
         left = self._budget.left(at, self._settings.window * period)
@@ -117,7 +128,7 @@ class EvictorMachine:
         if choice is None:
             return [*said, _held_back("nobody may leave")]
         for victim in choice.victims:
-            said.extend(self._evict(victim, choice, usage, at, period))
+            said.extend(self._evict(victim, choice, usage, at))
         return said
 
     def _say_stale(self, what: str, *, is_stale: bool) -> list[Instruction]:
@@ -167,21 +178,45 @@ class EvictorMachine:
 
     # -- the command -------------------------------------------------------------------------------------------------
 
-    def _evict(
-        self, victim: Victim, choice: Choice, usage: NodeUsage, at: Seconds, period: Seconds
-    ) -> Sequence[Instruction]:
+    def _serve(self, at: Seconds) -> list[Instruction]:
+        """Do what the scheduler asks for, as far as rights and budget allow now."""
+        said: list[Instruction] = []
+        while self._synced and (asked := self._requests.first(at)) is not None:
+            there = self._named(asked)
+            if there and all(self._may_leave(guest) for guest in there):
+                left = self._budget.left(at, self._settings.window * self._period)
+                for guest in there[:left] if not self._leaving else ():
+                    command = command_for(guest.workload, asked, self._settings, at)
+                    said.extend(self._command(guest.workload, command, f"{asked.beneficiary}.preempt", at))
+                break
+            self._requests.close()
+            said += [_held_back("request for a protected guest")] * bool(there)
+        return said
+
+    def _named(self, asked: Preemption) -> list[Resident]:
+        """Whom a request means, of those that are still here."""
+        named = zip(asked.victims, asked.attempts, strict=True)
+        return [
+            guest for uid, attempt in named if (guest := self._guests.get(uid)) and guest.workload.attempt == attempt
+        ]
+
+    def _evict(self, victim: Victim, choice: Choice, usage: NodeUsage, at: Seconds) -> Sequence[Instruction]:
         workload, node = victim.guest.workload, self._settings.node
-        uid, attempt = workload.uid, workload.attempt
+        command = command_of(victim, choice, at=at, node=node, grace=self._settings.grace)
+        return self._command(workload, command, f"{node}.usage.{usage.seq}", at)
+
+    def _command(self, workload: Workload, command: Eviction, cause: str, at: Seconds) -> Sequence[Instruction]:
+        """Send it, say it, and wait for the guest to be gone."""
+        uid, attempt, node = workload.uid, workload.attempt, self._settings.node
         number = self._commands[uid] = self._commands.get(uid, 0) + 1
-        self._leaving[uid] = at + self._settings.grace + self._settings.confirm_after * period
+        self._leaving[uid] = at + self._settings.grace + self._settings.confirm_after * self._period
         self._budget.spend(at)
         again = "" if number == 1 else f".{number}"
-        command = command_of(victim, choice, at=at, node=node, grace=self._settings.grace)
-        line = line_of(command, workload, id=f"{uid}.{attempt}.chosen{again}", cause=f"{node}.usage.{usage.seq}")
+        line = line_of(command, workload, id=f"{uid}.{attempt}.chosen{again}", cause=cause)
         return (
             Decide(line),
             Emit(EVICTIONS.at(node=node), command, id=f"{uid}.{attempt}.evict{again}"),
-            Count("neap_evictor_evictions_total", labels={"rule": choice.rule}),
+            Count("neap_evictor_evictions_total", labels={"rule": command.rule}),
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from neap.common.model.lifecycle import Eviction, Measured
+from neap.common.model.lifecycle import Eviction, Measured, Preemption
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.workload import Workload
 from neap.common.telemetry.span import object_context
@@ -13,6 +13,9 @@ from neap.common.units import Seconds, format_duration
 from neap.evictor.core.hold import Held
 from neap.evictor.core.rank import ranking_of
 from neap.evictor.core.view import Level, Victim
+from neap.evictor.settings import Settings
+
+PREEMPTION: Final = "preemption"  # in the place of a rule's name
 
 
 class Choice(NamedTuple):
@@ -43,6 +46,24 @@ def command_of(victim: Victim, choice: Choice, *, at: Seconds, node: str, grace:
         measured=(Measured(metric=level.metric, value=level.value, threshold=level.threshold, window=window),),
         ranking=ranking_of(victim, choice.ranked, level, at),
         grace=grace,
+    )
+
+
+def command_for(workload: Workload, asked: Preemption, settings: Settings, at: Seconds) -> Eviction:
+    """The command for a guest whose place somebody else is to have."""
+    return Eviction(
+        at=at,
+        source="evictor",
+        node=settings.node,
+        uid=workload.uid,
+        namespace=workload.namespace,
+        name=workload.name,
+        attempt=workload.attempt,
+        rule=PREEMPTION,
+        reason=f"its place is for {asked.beneficiary}: {asked.reason}",
+        measured=(Measured(metric="guests asked to leave", value=len(asked.victims), threshold=settings.most),),
+        ranking=f"priority {workload.priority}; named by {asked.source}, which needs every one of {len(asked.victims)}",
+        grace=settings.grace,
     )
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from neap.common.contract.catalogue import DEVICES, PLACEMENTS, TOPOLOGY
 from neap.common.model.device import DeviceState
+from neap.common.model.device_tree import WHOLE
 from neap.common.model.placement import Checkpoint, Placed, Placement, Released, fold
-from neap.common.model.topology import Card, NodeTopology
+from neap.common.model.topology import Card, Device, NodeTopology
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
 from neap.common.telemetry.span import object_context
@@ -31,6 +32,7 @@ class GpushareMachine:
         self._held: dict[str, Placement] = {}  # in ledger order
         self._seq = 0
         self._cards: tuple[Card, ...] | None = None
+        self._devices: tuple[Device, ...] = ()
         self._synced = False
         self._judged: dict[str, int] = {}  # uid -> attempt whose outcome was told, or came before we listened
         self._shares = Shares((), {}, {})
@@ -39,8 +41,8 @@ class GpushareMachine:
     def handle(self, event: Event) -> Sequence[Instruction]:
         """Fold, share out, tell."""
         match event:
-            case Arrived(message=NodeTopology(cards=cards)):
-                self._cards = cards
+            case Arrived(message=NodeTopology(cards=cards, devices=devices)):
+                self._cards, self._devices = cards, devices
             case Gone(channel=channel) if channel == TOPOLOGY:
                 self._cards = None
             case Arrived(message=Placed() | Released() | Checkpoint() as entry, seq=seq):
@@ -67,12 +69,14 @@ class GpushareMachine:
             assert state.memory_free_mib == state.card.memory_mib - sum(share.memory_mib for share in shares) >= 0, (
                 state
             )
+        for network in self._shares.networks:
+            assert network.free == WHOLE - sum(network.given.values()) >= 0, network
         assert not set(self._shares.accepted) & set(self._shares.refused)
 
     def _tell(self, at: Seconds) -> list[Instruction]:
         if not self._synced or self._cards is None:
             return []
-        self._shares = share_out(self._cards, self._held.values(), mps=self._settings.mps)
+        self._shares = share_out(self._cards, self._held.values(), mps=self._settings.mps, devices=self._devices)
         out = self._judgements(at)
         state = DeviceState(
             at=at,
@@ -80,11 +84,13 @@ class GpushareMachine:
             node=self._settings.node,
             ledger_seq=self._seq,
             cards=self._shares.cards,
+            networks=self._shares.networks,
             refused=self._shares.refused,
         )
         before = self._told
-        changed = before is None or (before.cards, before.refused) != (state.cards, state.refused)
-        if changed and (state.cards or state.refused or before is not None):
+        told = None if before is None else (before.cards, before.networks, before.refused)
+        changed = told != (state.cards, state.networks, state.refused)
+        if changed and (state.cards or state.networks or state.refused or before is not None):
             self._told = state
             out.append(Put(DEVICES.at(node=state.node), state))
         return out
@@ -107,13 +113,19 @@ class GpushareMachine:
 
     def _assigned_why(self, uid: str) -> str:
         left = {state.card.index: state for state in self._shares.cards}
-        return "; ".join(
+        cards = [
             f"{share.container}: {share.core} % and {share.memory_mib} MiB of card {share.card}"
             f" ({left[share.card].card.model}, now {left[share.card].core_free} % and"
             f" {left[share.card].memory_free_mib} MiB left), {allocation.enforced}"
             for allocation in self._shares.accepted[uid]
             for share in (allocation.share,)
-        )
+        ]
+        networks = [
+            f"{state.given[uid]} % of network card {state.name or state.address} (now {state.free} % left), accounted-only"
+            for state in self._shares.networks
+            if uid in state.given
+        ]
+        return "; ".join(cards + networks)
 
     def _line(self, placement: Placement, what: str, why: str, at: Seconds) -> Decide:
         workload = placement.workload

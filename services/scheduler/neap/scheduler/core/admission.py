@@ -14,8 +14,9 @@ from neap.common.contract.catalogue import WORKLOAD
 from neap.common.contract.channel import escape
 from neap.common.contract.lawful import workload_flaw
 from neap.common.errors import InputError, WireError
+from neap.common.model.bounds import wish_flaw
 from neap.common.model.enhancement import enhancement
-from neap.common.model.gpu import gpu_asks
+from neap.common.model.gpu import device_flaw, gpu_asks
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, LARGEST, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.workload import Workload
@@ -26,6 +27,7 @@ PLAIN: Final = re.compile(r"[!-~]{1,128}")  # printable, no blanks: it travels i
 MOST_CONTAINERS: Final = 64
 MOST_KINDS: Final = 64  # per container
 MOST_SELECTED: Final = 64  # labels, card models
+MOST_MEMBERS: Final = 10_000  # of a gang
 PRIORITY: Final = 1 << 31
 
 
@@ -53,8 +55,13 @@ def _wrong(workload: Workload, subject: str) -> Iterator[str]:
                 yield f"{where}: limit of {kind} {limit} is below the request {container.requests[kind]}"
     yield from _wrong_amounts(workload.init_requests, "init containers")
     yield from _wrong_class(workload)
+    yield from _wrong_gang(workload)
+    if flaw := wish_flaw(workload):
+        yield flaw
     try:
         gpu_asks(workload)
+        if flaw := device_flaw(workload):
+            yield flaw
         enhancement(workload.annotations, workload.qos)
     except InputError as error:
         yield str(error)
@@ -90,6 +97,16 @@ def _wrong_amounts(amounts: Mapping[str, int], where: str) -> Iterator[str]:
             yield f"{where}: {kind[:64]!r} is no name of a resource kind"
         if amount < 0:
             yield f"{where}: {kind} {amount} is negative"
+
+
+def _wrong_gang(workload: Workload) -> Iterator[str]:
+    gang = workload.gang
+    if gang is None:
+        return
+    if not PLAIN.fullmatch(gang.name):
+        yield f"gang {gang.name[:64]!r} must be 1..128 printable characters without blanks"
+    if not 1 <= gang.least <= MOST_MEMBERS:
+        yield f"gang {gang.name[:64]}: least {gang.least} is out of bounds (1..{MOST_MEMBERS})"
 
 
 def _wrong_class(workload: Workload) -> Iterator[str]:

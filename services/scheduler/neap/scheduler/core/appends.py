@@ -98,8 +98,11 @@ class Appends:
         self._lanes: dict[str, _Lane] = {}
         self._busy: dict[str, None] = {}  # nodes that have something under way, or rest
         self._due: dict[str, None] = {}  # those of them to look at now
+        self._timed: dict[str, None] = {}  # those of them for which time has to pass
+        self._behind: dict[str, None] = {}  # nodes whose ledger is known to go on behind what was heard
         self._ops: dict[str, Op] = {}  # by uid
         self._flights: dict[str, Op] = {}  # by id
+        self._undecided: dict[str, Op] = {}  # of these, what the ledger will decide
 
     def of(self, uid: str) -> Op | None:
         """What is under way for a workload."""
@@ -125,8 +128,8 @@ class Appends:
         return op
 
     def tick(self) -> None:
-        """Time has passed: the next pump looks at every node with something under way."""
-        self._due |= self._busy
+        """Time has passed: the next pump looks at every node that waits for that."""
+        self._due |= self._timed
 
     def pump(self, at: Seconds) -> Iterator[Append]:
         """What can be sent now, and what must be sent again."""
@@ -138,6 +141,10 @@ class Appends:
             if lane.flight is None and at >= lane.rests_until:
                 yield from self._next(lane, at)
             self._tell_ready(lane, at)
+            if at >= lane.rests_until and (lane.flight is None or lane.flight.until == inf):
+                self._timed.pop(node, None)
+            else:
+                self._timed[node] = None
             if lane.flight is None and not lane.releases and not lane.placements and at >= lane.rests_until:
                 self._busy.pop(node, None)
 
@@ -152,15 +159,17 @@ class Appends:
                 self._ledgers.fold(op.entry, seq)
                 return self._decide(op, stored=True)
             case Stored(seq=seq):
-                op.fate, op.heard_at, op.until = Fate.DUPLICATE, seq, at + self._settings.rest_most
+                op.heard_at = seq
+                self._leave_open(op, Fate.DUPLICATE, at + self._settings.rest_most)
             case LostRace(last=last):
                 ledger.ahead = max(ledger.ahead, last)
-                ledger.passed(self._ledgers.followed)
+                if not ledger.passed(self._ledgers.followed):
+                    self._behind[op.node] = None
                 if ledger.seq <= append.seen:
                     self._lane(op.node).rests_until = at + self._settings.rest_most
                 if op.tries == 1 and not self._holds(op):
                     return self._decide(op, stored=False)
-                op.fate, op.until = Fate.LOST, at + self._settings.rest_most
+                self._leave_open(op, Fate.LOST, at + self._settings.rest_most)
         return self._look(op, at)
 
     def failed(self, append: Append, at: Seconds, *, may_retry: bool) -> list[Outcome]:
@@ -175,7 +184,7 @@ class Appends:
             self._lane(op.node).rests_until = at + self._settings.retry_most
             return self._decide(op, stored=False)
         delay = self._settings.retry_first * 2 ** min(op.tries - 1, 16)
-        op.fate, op.until = Fate.UNKNOWN, at + min(delay, self._settings.retry_most)
+        self._leave_open(op, Fate.UNKNOWN, at + min(delay, self._settings.retry_most))
         return []
 
     def heard(self, node: str, uids: tuple[str, ...], at: Seconds) -> list[Outcome]:
@@ -194,12 +203,15 @@ class Appends:
 
     def followed(self, at: Seconds) -> list[Outcome]:
         """The ledgers' stream was heard further: what that decides."""
-        for lane in [self._lanes[node] for node in self._busy]:
+        for node in list(self._behind):
+            lane = self._lanes[node]
             if lane.ledger.passed(self._ledgers.followed):
                 lane.rests_until = -inf
                 self._stir(lane)
-        waiting = [op for op in self._flights.values() if op.fate in (Fate.DUPLICATE, Fate.LOST)]
-        return [outcome for op in waiting for outcome in self._look(op, at)]
+            if lane.ledger.seq >= lane.ledger.ahead:
+                del self._behind[node]
+        open_ = list(self._undecided.values())
+        return [outcome for op in open_ if op.id in self._undecided for outcome in self._look(op, at)]
 
     def validate(self) -> None:
         """One flight per node; every op is where its fate says."""
@@ -207,6 +219,8 @@ class Appends:
             assert lane.flight is None or self._flights.get(lane.flight.id) is lane.flight, f"{node}: a lost flight"
             ops = [*lane.releases, *lane.placements, *([lane.flight] if lane.flight else [])]
             assert not ops or node in self._busy, f"{node}: nobody will send {[op.id for op in ops]}"
+            is_timed = lane.flight is not None and lane.flight.until < inf
+            assert not is_timed or node in self._timed | self._due, f"{node}: nobody will look when time has passed"
             for op in ops:
                 assert op.node == node
                 assert isinstance(op.entry, Checkpoint) or self._ops.get(op.uid) is op
@@ -248,6 +262,7 @@ class Appends:
     def _again(self, op: Op) -> Append:
         assert op.append is not None
         op.fate, op.until, op.tries = Fate.SENT, inf, op.tries + 1
+        self._undecided.pop(op.id, None)
         return op.append
 
     def _holds(self, op: Op) -> bool:
@@ -272,12 +287,20 @@ class Appends:
             return self._decide(op, stored=False)
         return []
 
+    def _leave_open(self, op: Op, fate: Fate, until: Seconds) -> None:
+        """Not decided yet; tried again at `until`, unless the ledger decides before."""
+        op.fate, op.until = fate, until
+        self._timed[op.node] = None
+        if fate is not Fate.UNKNOWN:
+            self._undecided[op.id] = op
+
     def _decide(self, op: Op, *, stored: bool) -> list[Outcome]:
         lane = self._lanes[op.node]
         assert lane.flight is op
         lane.flight = None
         self._stir(lane)
         del self._flights[op.id]
+        self._undecided.pop(op.id, None)
         self._ops.pop(op.uid, None)
         return [Outcome(op, stored), *([] if stored else self._unsent(lane))]
 

@@ -19,7 +19,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Submitted
+from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
 
@@ -46,6 +46,8 @@ class Record:
     subject: str = ""  # where its events are
     announced: int = 0  # the last attempt somebody submitted
     told: int = 0  # the last attempt whose waiting was explained
+    gathered: int = 0  # the last attempt whose waiting for its gang was told
+    started: int = 0  # the last attempt a node said it runs
     ready_at: Seconds = 0.0
     ended: EndReason | None = None
     detail: str = ""  # of the last end
@@ -78,6 +80,8 @@ class Book:
         match event:
             case Submitted(workload=workload, at=at):
                 return self._submitted(workload, at, subject)
+            case Started(uid=uid, attempt=attempt) if uid in self.records:
+                self.records[uid].started = max(self.records[uid].started, attempt)
             case Ended():
                 return self._ended(event, subject)
         return None

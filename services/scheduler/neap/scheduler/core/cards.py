@@ -1,7 +1,8 @@
 """Columns of GPU cards: what is left on each, one cell per card of the node.
 
-A cell of a card that is not there is −1 in every column, so nothing ever fits on it; two columns sum a node up. The arithmetic of shares is
-neap.common.model.gpu; these columns only answer "which nodes have a card that ..." for all nodes at once.
+A cell of a card that is not there is −1 in every column, so nothing ever fits on it; two columns sum a node up. The
+arithmetic of shares is neap.common.model.gpu; these columns only answer "which nodes have a card that ..." for all
+nodes at once.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ MEMORY: Final = "card/memory"  # MiB left
 TOTAL: Final = "card/total"  # MiB of the card
 CONTAINERS: Final = "card/containers"
 MODEL: Final = "card/model"  # columns.code of its name
+INDEX: Final = "card/index"  # its number on the node
 COUNT: Final = "cards/count"  # of the node
 CORE_USED: Final = "cards/core-used"  # percent, summed over the node's cards
-_ALL: Final = (CORE, MEMORY, TOTAL, CONTAINERS, MODEL)
+_ALL: Final = (CORE, MEMORY, TOTAL, CONTAINERS, MODEL, INDEX)
 
 
 class Cards:
@@ -38,10 +40,13 @@ class Cards:
         columns.add(COUNT, np.float64)
         columns.add(CORE_USED, np.float64)
         self._cards: dict[int, tuple[Card, ...]] = {}
+        self._cells: dict[int, dict[int, int]] = {}  # by row: number of a card -> its cell
+        self._rooms: dict[int, tuple[CardRoom, ...]] = {}  # by row, until it changes
 
     def install(self, row: int, cards: tuple[Card, ...], shares: Iterable[GpuShare]) -> None:
         """The cards of a node, and what is taken of them."""
         shown = self._cards[row] = cards[:CARDS]
+        self._cells[row] = {card.index: cell for cell, card in enumerate(shown)}
         columns, count = self._columns, len(shown)
         for name in _ALL:
             columns[name][row] = -1
@@ -50,11 +55,13 @@ class Cards:
         columns[CONTAINERS][row, :count] = columns[CORE_USED][row] = 0
         columns[COUNT][row] = count
         columns[MODEL][row, :count] = [code(card.model) for card in shown]
+        columns[INDEX][row, :count] = [card.index for card in shown]
         self.change(row, shares, 1)
 
     def change(self, row: int, shares: Iterable[GpuShare], sign: int) -> None:
         """Take shares (+1) or give them back (−1); a card the node does not have is nobody's."""
-        cells = {card.index: cell for cell, card in enumerate(self._cards.get(row, ()))}
+        cells = self._cells.get(row, {})
+        self._rooms.pop(row, None)
         for share in shares:
             cell = cells.get(share.card)
             if cell is not None:
@@ -63,17 +70,28 @@ class Cards:
                 self._columns[MEMORY][row, cell] -= sign * share.memory_mib
                 self._columns[CONTAINERS][row, cell] += sign
 
+    def cell(self, row: int, card: int) -> int | None:
+        """Where a card's columns are, by its number; None where the node has, or shows, no such card."""
+        return self._cells.get(row, {}).get(card)
+
+    def of(self, row: int) -> tuple[Card, ...]:
+        """The cards of one node that are shown."""
+        return self._cards.get(row, ())
+
     def rooms(self, row: int) -> tuple[CardRoom, ...]:
         """The cards of one node as the search wants them."""
-        columns = self._columns
-        return tuple(
-            CardRoom(
-                index=card.index,
-                memory_mib=card.memory_mib,
-                core_free=int(columns[CORE][row, cell]),
-                memory_free_mib=int(columns[MEMORY][row, cell]),
-                containers=int(columns[CONTAINERS][row, cell]),
-                model=card.model,
+        rooms = self._rooms.get(row)
+        if rooms is None:
+            core, memory, containers = (self._columns[name][row].tolist() for name in (CORE, MEMORY, CONTAINERS))
+            rooms = self._rooms[row] = tuple(
+                CardRoom(
+                    index=card.index,
+                    memory_mib=card.memory_mib,
+                    core_free=core[cell],
+                    memory_free_mib=memory[cell],
+                    containers=containers[cell],
+                    model=card.model,
+                )
+                for cell, card in enumerate(self._cards.get(row, ()))
             )
-            for cell, card in enumerate(self._cards.get(row, ()))
-        )
+        return rooms

@@ -13,4 +13,5 @@ class NodeChanged(StrEnum):
     NODE_ADDED = "node-added"  # a node, its machine or its labels are new
     DEVICE = "device"  # cards were given back or are new
     LOAD = "load"  # it measured its use
+    POD = "pod"  # pods that others look at came, left or are elsewhere
     READY = "ready"  # its ledger takes entries again

@@ -24,9 +24,13 @@ class Columns:
 
     def __init__(self) -> None:
         self.size = 0
+        self.facts: dict[str, Any] = {}  # of all rows alike; a keeper that changes one answers `ask` differently
         self._room = 64
         self._arrays: dict[str, NDArray[Any]] = {}
         self._fills: dict[str, float] = {}
+        self._shown: dict[
+            str, NDArray[Any]
+        ] = {}  # the rows that there are, of columns asked for since the last one came
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,7 +41,10 @@ class Columns:
         return name in self._arrays
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._arrays[name][: self.size]
+        shown = self._shown.get(name)
+        if shown is None:
+            shown = self._shown[name] = self._arrays[name][: self.size]
+        return shown
 
     def add(self, name: str, kind: Any, *, fill: float = 0, width: int = 0) -> None:
         """A new column (of `width` cells per row, if given); nothing if it is there."""
@@ -45,6 +52,12 @@ class Columns:
             shape = (self._room, width) if width else (self._room,)
             self._arrays[name] = np.full(shape, fill, dtype=kind)
             self._fills[name] = fill
+
+    def drop(self, name: str) -> None:
+        """A column is no more; nothing if it was not there."""
+        self._arrays.pop(name, None)
+        self._fills.pop(name, None)
+        self._shown.pop(name, None)
 
     def append(self) -> int:
         """One more row of fill values; returns its number."""
@@ -55,4 +68,5 @@ class Columns:
                 grown[: self.size] = array
                 self._arrays[name] = grown
         self.size += 1
+        self._shown.clear()
         return self.size - 1

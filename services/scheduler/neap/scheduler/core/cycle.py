@@ -2,46 +2,35 @@
 
     score(node) = Σ weight · score(plugin, node) / Σ weight        over plugins that say something about this pod
 
-Masks and scores are kept per *shape* of pod; when the next pod of the shape comes, only rows stamped since then are
-worked out again. The result is the same as from scratch (a law). Totals are counted in steps of `quantum`; between
-equal nodes the first one in the run's fixed permutation wins: a fresh random choice among ties scatters pods and
-costs whole nodes (measured on the openb trace: up to 6 % of all cards).
+What a *shape* of pod finds is kept (see core/evaluation.py); when the next pod of the shape comes, only rows stamped
+since then are worked out again, by the plugins that have something to say about the shape. The result is the same as
+from scratch (a law). Totals are counted in steps of `quantum`; between equal nodes the first one in the run's fixed
+permutation wins: a fresh random choice among ties scatters pods and costs whole nodes (measured on the openb trace: up
+to 6 % of all cards).
 
-Cost of a decision: O(nodes) for a handful of passes over one column, O(changed rows) for everything else.
+Cost of a decision: O(changed rows) and O(nodes / 64); of the first one of a shape O(nodes). Kept are at most `shapes`
+evaluations and at most MOST_BYTES; the ones least recently used go first.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from neap.common.contract.catalogue import NodeClassVerdict
 from neap.common.model.placement import Placement
-from neap.common.units import Seconds
+from neap.common.units import MIB, Seconds
 from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.framework import Parts, Policy
+from neap.scheduler.core.evaluation import ABSENT, BUSY, FITS, Evaluation, Places, Reason, Weighed
+from neap.scheduler.core.framework import Parts, Policy, Rule
 from neap.scheduler.core.pod import Pod, Shape
-from neap.scheduler.core.table import ORDER, PRESENT, READY, VERSION, NodeTable
-from neap.scheduler.core.view import ALL, Numbers, Rows, View
+from neap.scheduler.core.table import ORDER, PRESENT, READY, NodeTable
+from neap.scheduler.core.view import ALL, Mask, Numbers, Rows, View
 
-NEVER: Final = -np.inf
-FITS, ABSENT, BUSY = 0, 1, 2  # codes of a row; further ones are the rules, then one per reserving plugin
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why some rows are out: who says so, and what would change it."""
-
-    plugin: str
-    text: str
-    wakes: frozenset[NodeChanged]
-
-
+MOST_BYTES: Final = 512 * MIB  # of kept evaluations
 FIRST_REASONS: Final = (
     Reason("", "", frozenset()),
     Reason("node", "topology unknown", frozenset()),
@@ -49,28 +38,13 @@ FIRST_REASONS: Final = (
 )
 
 
-@dataclass(slots=True)
-class Evaluation:
-    """Every row for one shape: its reason code, and its total in quanta (−inf where it is out)."""
-
-    reasons: tuple[Reason, ...]
-    codes: NDArray[np.int16]
-    totals: Numbers
-    counts: NDArray[np.int64]  # rows per code
-    scorers: tuple[str, ...]  # plugins that score this shape
-    scores: NDArray[np.float32]  # theirs, for people; shape (scorers, rows)
-    seen: int  # of the table's clock
-    later: Numbers  # totals of rows that only wait for their ledger; shape (rows,)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Where a pod goes (already charged there), or why nowhere."""
 
     pod: Pod
     node: str = ""
     placement: Placement | None = None
-    score: float = 0.0
+    score: float = 0.0  # Σ weight · part / Σ weight
     parts: tuple[tuple[str, float], ...] = ()  # score by plugin
     nodes: int = 0  # whose topology is known
     feasible: int = 0
@@ -78,6 +52,8 @@ class Decision:
     rejected: tuple[NodeClassVerdict, ...] = ()  # most nodes first; examples only where nothing was found
     wakes: frozenset[NodeChanged] = frozenset()
     busy: int = 0  # nodes that were passed over only because their ledger is busy
+    runner_up: str = ""  # the node that would be chosen if this one were not there; empty if no other fits
+    margin: float = 0.0  # points by which it is behind, in whole quanta; 0 for a tie, and without a runner-up
 
 
 class Cycle:
@@ -92,18 +68,29 @@ class Cycle:
         shapes: int = 256,
         worth_waiting: float = 100.0,
     ) -> None:
-        self._table, self._policies, self._quantum, self._most = table, tuple(policies), quantum, shapes
+        self._table, self.policies, self._quantum, self._most = table, tuple(policies), quantum, shapes
         self._worth_waiting = worth_waiting / quantum
-        self._kept: OrderedDict[tuple[Shape, Hashable], Evaluation] = OrderedDict()
+        self._filters = tuple(policy for policy in self.policies if policy.plugin.filter)
+        self._scorers = tuple(policy for policy in self.policies if policy.plugin.score and policy.weight > 0)
+        self._dividers = tuple(policy for policy in self.policies if policy.plugin.reserve)
+        self._kept: dict[tuple[Shape, Hashable], Evaluation] = {}
+        self._places = Places(table.columns[ORDER])
+        self._turn = 0
         self.evaluations = 0
+
+    @property
+    def kept(self) -> int:
+        """Shapes whose evaluation is kept."""
+        return len(self._kept)
 
     def decide(self, pod: Pod, at: Seconds = 0.0) -> Decision:
         """Choose a node and charge it; undo with `table.discharge(node, uid)`."""
         found = self.evaluate(pod)
-        while (row := self._best(found)) is not None and not self._should_wait(found, row):
-            parts = self._divide(pod, row, found)
+        while (place := found.best()) is not None and not self._should_wait(found, place):
+            parts = self._divide(pod, place, found)
             if parts is not None:
-                return self._place(pod, row, parts, found, at)
+                return self._place(pod, place, parts, found, at)
+        self._table.turn_away(pod)
         return self._nowhere(pod, found)
 
     def explain(self, pod: Pod) -> Decision:
@@ -112,95 +99,92 @@ class Cycle:
 
     def evaluate(self, pod: Pod) -> Evaluation:
         """The evaluation of a pod's shape, brought up to date."""
-        table, kept = self._table, self._kept
+        table = self._table
         key = (pod.shape, table.ask(pod))
-        found = kept.get(key)
-        if found is None or len(found.codes) != len(table):
-            found = kept[key] = self._weigh(pod, ALL)
-            while len(kept) > self._most:
-                kept.popitem(last=False)
+        self._turn += 1
+        found = self._kept.get(key)
+        if found is None or found.size != len(table):
+            found = self._keep(key, self._afresh(pod))
         elif found.seen != table.clock:
-            dirty = np.flatnonzero(table.columns[VERSION] > found.seen)
-            rows: Rows = ALL if 2 * len(dirty) > len(table) else dirty
-            fresh = self._weigh(pod, rows)
-            found.counts += fresh.counts - np.bincount(found.codes[rows], minlength=len(found.reasons))
-            found.codes[rows], found.totals[rows], found.later[rows] = fresh.codes, fresh.totals, fresh.later
-            found.scores[:, rows], found.seen = fresh.scores, fresh.seen
-        kept.move_to_end(key)
+            rows = table.changed_since(found.seen)
+            if not self._renew(pod, found, ALL if 2 * len(rows) > len(table) else rows):
+                found = self._keep(key, self._afresh(pod))
+        found.used = self._turn
         return found
 
-    def _weigh(self, pod: Pod, rows: Rows) -> Evaluation:
-        """Filter and score some rows from scratch."""
+    def _keep(self, key: tuple[Shape, Hashable], found: Evaluation) -> Evaluation:
+        kept = self._kept
+        kept.pop(key, None)
+        while kept and (len(kept) >= self._most or (len(kept) + 1) * found.nbytes > MOST_BYTES):
+            del kept[min(kept, key=lambda one: kept[one].used)]
+        kept[key] = found
+        return found
+
+    def _afresh(self, pod: Pod) -> Evaluation:
+        """Filter and score all rows, and see who has something to say."""
+        self.evaluations += 1
+        if len(self._places.rows) != len(self._table):
+            self._places = Places(self._table.columns[ORDER])
+        view = self._table.view()
+        rules = [(policy, _rules(policy, pod, view)) for policy in self._filters]
+        scored = [(policy, score) for policy in self._scorers if (score := _score(policy, pod, view)) is not None]
+        reasons = [Reason(policy.name, rule.reason, rule.wakes) for policy, some in rules for rule in some]
+        refusals = [Reason(policy.name, "cannot be divided", policy.plugin.wakes) for policy in self._dividers]
+        found = Evaluation(
+            self._places,
+            (*FIRST_REASONS, *reasons, *refusals),
+            tuple(policy for policy, some in rules if some),
+            tuple(policy for policy, _ in scored),
+        )
+        passes = [rule.passes for _, some in rules for rule in some]
+        found.update(ALL, self._weigh(view, passes, [score for _, score in scored], found), self._table.clock)
+        return found
+
+    def _renew(self, pod: Pod, found: Evaluation, rows: Rows) -> bool:
+        """Work out some rows again; False if the plugins no longer say the same things about this shape."""
         self.evaluations += 1
         view = self._table.view(rows)
-        reasons, passes = list(FIRST_REASONS), [view.column(PRESENT), view.column(READY)]
-        for policy in self._policies:
-            for rule in policy.plugin.filter(pod, view, policy.settings) if policy.plugin.filter else ():
-                reasons.append(Reason(policy.name, rule.reason, rule.wakes))
-                passes.append(rule.passes)
-        reasons += [Reason(p.name, "cannot be divided", p.plugin.wakes) for p in self._policies if p.plugin.reserve]
+        passes = [rule.passes for policy in found.filters for rule in _rules(policy, pod, view)]
+        scores = [score for policy in found.scorers if (score := _score(policy, pod, view)) is not None]
+        rules = len(found.reasons) - len(FIRST_REASONS) - len(self._dividers)
+        if len(passes) != rules or len(scores) != len(found.scorers):
+            return False
+        found.update(rows, self._weigh(view, passes, scores, found), self._table.clock)
+        return True
+
+    def _weigh(self, view: View, passes: Sequence[Mask], scores: list[Numbers], found: Evaluation) -> Weighed:
+        """Put together what the plugins say: the first rule that rejects counts, busy only where all else fits."""
         codes = np.zeros(view.size, dtype=np.int16)
-        order = [ABSENT, *range(BUSY + 1, len(passes) + 1), BUSY]  # busy counts only where all else fits
-        for code in reversed(order):
-            np.putmask(codes, ~passes[code - 1], code)
-        scored = self._scores(pod, view)
+        _mark(codes, view.column(READY), BUSY)
+        for code in range(len(passes), 0, -1):
+            _mark(codes, passes[code - 1], BUSY + code)
+        _mark(codes, view.column(PRESENT), ABSENT)
         total = np.zeros(view.size)
-        for policy, score in scored:
-            total += policy.weight * score
-        totals = np.rint(total / (sum(policy.weight for policy, _ in scored) or 1.0) / self._quantum)
-        later = np.where(codes == BUSY, totals, NEVER)
-        totals[codes != FITS] = NEVER
-        return Evaluation(
-            tuple(reasons),
-            codes,
-            totals,
-            np.bincount(codes, minlength=len(reasons)),
-            tuple(policy.name for policy, _ in scored),
-            np.array([score for _, score in scored], dtype=np.float32).reshape(len(scored), view.size),
-            self._table.clock,
-            later,
-        )
+        for policy, score in zip(found.scorers, scores, strict=True):
+            total += score if policy.weight == 1 else policy.weight * score
+        return Weighed(codes, np.rint(total / found.weight / self._quantum), scores)
 
-    def _scores(self, pod: Pod, view: View) -> list[tuple[Policy, Numbers]]:
-        return [
-            (policy, score)
-            for policy in self._policies
-            if policy.plugin.score is not None
-            and policy.weight > 0
-            and (score := policy.plugin.score(pod, view, policy.settings)) is not None
-        ]
-
-    def _best(self, found: Evaluation) -> int | None:
-        """The row with the highest total; the first in the permutation among equals."""
-        totals = found.totals
-        best = totals.max(initial=NEVER)
-        if best == NEVER:
-            return None
-        ties = np.flatnonzero(totals == best)
-        return int(ties[0] if len(ties) == 1 else ties[self._table.columns[ORDER][ties].argmin()])
-
-    def _should_wait(self, found: Evaluation, row: int) -> bool:
+    def _should_wait(self, found: Evaluation, place: int) -> bool:
         """Whether a far better node will take the pod in a moment, once its ledger is free."""
-        return bool(found.counts[BUSY]) and found.later.max(initial=NEVER) - found.totals[row] > self._worth_waiting
+        if not found.counts[BUSY]:
+            return False
+        return found.best_of_busy(self._table.unready()) - found.total(place) > self._worth_waiting
 
-    def _divide(self, pod: Pod, row: int, found: Evaluation) -> Parts | None:
+    def _divide(self, pod: Pod, place: int, found: Evaluation) -> Parts | None:
         """What each reserving plugin gives the pod of this node; None (and the row is out) if one refuses."""
-        code, given = len(found.reasons) - sum(p.plugin.reserve is not None for p in self._policies), Parts()
-        for policy in self._policies:
-            if policy.plugin.reserve is None:
-                continue
+        row, given = int(found.places.rows[place]), Parts()
+        for i, policy in enumerate(self._dividers, start=len(found.reasons) - len(self._dividers)):
+            assert policy.plugin.reserve is not None
             parts = policy.plugin.reserve(pod, self._table, row, policy.settings, given)
             if isinstance(parts, str):
-                found.counts[found.codes[row]] -= 1
-                found.counts[code] += 1
-                found.codes[row], found.totals[row] = code, NEVER
+                found.refuse(place, i)
                 return None
             given = parts
-            code += 1
         return given
 
-    def _place(self, pod: Pod, row: int, parts: Parts, found: Evaluation, at: Seconds) -> Decision:
-        node = self._table.names[row]
+    def _place(self, pod: Pod, place: int, parts: Parts, found: Evaluation, at: Seconds) -> Decision:
+        names, rows = self._table.names, found.places.rows
+        node, second = names[rows[place]], found.second(place)
         placement = Placement(
             workload=pod.workload,
             charged=pod.requests | parts.charged,
@@ -209,46 +193,60 @@ class Cycle:
             devices=parts.devices,
             exclusive=parts.exclusive,
         )
+        terms = found.terms(place)
         decision = Decision(
             pod,
             node,
             placement,
-            float(found.totals[row]) * self._quantum,
-            tuple(zip(found.scorers, map(float, found.scores[:, row]), strict=True)),
-            int(found.counts.sum() - found.counts[ABSENT]),
+            sum(policy.weight * term for policy, term in zip(found.scorers, terms, strict=True)) / found.weight,
+            tuple(zip([policy.name for policy in found.scorers], terms, strict=True)),
+            found.size - int(found.counts[ABSENT]),
             int(found.counts[FITS]),
             parts.why,
-            self._rejections(found, examples=False),
+            _rejections(found),
             busy=int(found.counts[BUSY]),
+            runner_up="" if second is None else names[rows[second]],
+            margin=0.0 if second is None else (found.total(place) - found.total(second)) * self._quantum,
         )
         self._table.charge(node, placement, at)
         return decision
 
     def _nowhere(self, pod: Pod, found: Evaluation) -> Decision:
-        wakes = [found.reasons[code].wakes for code in map(int, np.flatnonzero(found.counts[1:]) + 1)]
+        out = [code for code in found.counts.nonzero()[0].tolist() if code != FITS]
         return Decision(
             pod,
-            nodes=int(found.counts.sum() - found.counts[ABSENT]),
+            nodes=found.size - int(found.counts[ABSENT]),
             feasible=int(found.counts[FITS]),
-            rejected=self._rejections(found, examples=True),
-            wakes=frozenset({NodeChanged.NODE_ADDED}).union(*wakes),
+            rejected=_rejections(found, self._table.names),
+            wakes=frozenset({NodeChanged.NODE_ADDED}).union(*(found.reasons[code].wakes for code in out)),
             busy=int(found.counts[BUSY]),
         )
 
-    def _rejections(self, found: Evaluation, *, examples: bool) -> tuple[NodeClassVerdict, ...]:
-        codes = [int(code) for code in np.flatnonzero(found.counts) if code > ABSENT]
-        codes.sort(key=lambda code: (-found.counts[code], code))
-        return tuple(
-            NodeClassVerdict(
-                plugin=found.reasons[code].plugin,
-                reason=found.reasons[code].text,
-                nodes=int(found.counts[code]),
-                example=self._example(found, code) if examples else "",
-            )
-            for code in codes
-        )
 
-    def _example(self, found: Evaluation, code: int) -> str:
-        """The first rejected node in the permutation."""
-        rows = np.flatnonzero(found.codes == code)
-        return self._table.names[int(rows[self._table.columns[ORDER][rows].argmin()])]
+def _rules(policy: Policy, pod: Pod, view: View) -> Sequence[Rule]:
+    return policy.plugin.filter(pod, view, policy.settings) if policy.plugin.filter else ()
+
+
+def _score(policy: Policy, pod: Pod, view: View) -> Numbers | None:
+    return policy.plugin.score(pod, view, policy.settings) if policy.plugin.score else None
+
+
+def _mark(codes: np.ndarray[tuple[int], np.dtype[np.int16]], passes: Mask, code: int) -> None:
+    """Rows that do not pass are out for this reason, whatever was said before; most often all pass."""
+    if len(passes) and not passes[passes.argmin()]:
+        np.putmask(codes, ~passes, code)
+
+
+def _rejections(found: Evaluation, names: Sequence[str] = ()) -> tuple[NodeClassVerdict, ...]:
+    """Who is out for which reason, most rows first; each with an example if there are names."""
+    counts = found.counts.tolist()
+    out = sorted((-count, code) for code, count in enumerate(counts) if count and code > ABSENT)
+    return tuple(
+        NodeClassVerdict(
+            plugin=found.reasons[code].plugin,
+            reason=found.reasons[code].text,
+            nodes=-count,
+            example=names[found.first(code)] if names else "",
+        )
+        for count, code in out
+    )

@@ -2,22 +2,17 @@
 
     demand(row) = the amount predicted for the row's machine type; of a type nobody described, at ratio 1
 
-Columns, kept by whoever keeps the table:
-
-    label/<machine label>     int64 (rows,)           columns.code of the machine type's name; 0: unknown
-    zone/limit/<kind>         float64 (rows, zones)   what a zone can give, whole units; NaN: absent or unknown (fill)
-    zone/charged/<kind>       float64 (rows, zones)   Σ of what is charged there (fill 0)
-
-The cell of a zone is its NUMA index; kinds of scope NODE use cell 0 alone. NUMA nodes that share one limit share a
-cell's numbers by the table's arithmetic, not here. A placement carries `charged[kind]` (see `charges`) and `numa`;
-each of its NUMA nodes is charged `portion(charged, len(numa))`, so reserve and release are exact inverses.
+The machine type is columns.code of a node's label MACHINE_LABEL; limits and charges are the columns of zones.py. A
+placement carries `charged[kind]` (see `charges`) and `numa`; each of its NUMA nodes is charged an even part of it, so
+reserve and release are exact inverses.
 Source: requirements 004-01, 004-02, 004-18, 004-19, 004-42.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -29,6 +24,9 @@ from neap.scheduler.core.columns import code
 from neap.scheduler.core.pod import Pod
 from neap.scheduler.core.rating import Zones
 from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.zones import ZONES
+
+MACHINE_LABEL: Final = "neap.io/machine-type"  # label of a node that names its machine type
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +36,7 @@ class Demand:
     kind: ProfiledKind
     by_machine: tuple[tuple[int, int], ...]
     elsewhere: int
+    unsure: str = ""  # what was assumed where the machine's type is not known
 
     def on(self, machine: int) -> int:
         """The amount on one machine type."""
@@ -62,7 +61,8 @@ class ProfiledPod(Pod):
     """A pod whose service has a profile. Its shape says so: other demands are another shape."""
 
     demands: tuple[Demand, ...] = ()  # by kind
-    zones: int = 1  # NUMA nodes it is divided over, evenly
+    zones: int = 1  # NUMA nodes it is divided over at least, evenly
+    profile: str = ""  # key and version of what it was predicted from
 
 
 def demands_of(
@@ -77,26 +77,22 @@ def demands_of(
         seen = {one.machine for one in profile.observations if one.kind == kind.name}
         told = {name: predicted(kind, profile.observations, cpu, name, machines) for name in sorted({*machines, *seen})}
         amounts = tuple((code(name), one.amount) for name, one in told.items() if name and one is not None)
-        found.append(Demand(kind, amounts, unknown.amount))
+        found.append(Demand(kind, amounts, unknown.amount, unknown.unsure))
     return tuple(found)
 
 
-def profiled(pod: Pod, demands: Sequence[Demand], zones: int = 1) -> ProfiledPod:
-    """The pod with what it will use; a pod without demands is as good as one without a profile."""
-    ordered = tuple(sorted(demands, key=lambda demand: demand.kind.name))
+def profiled(pod: Pod, demands: Sequence[Demand], zones: int = 0, profile: str = "") -> ProfiledPod:
+    """The pod with what it will use; a pod without demands is as good as one without a profile.
+
+    zones: NUMA nodes it is divided over at least; 0: as many as the pod says.
+    """
+    ordered, count = tuple(sorted(demands, key=lambda demand: demand.kind.name)), zones or pod.wish.spans
     same = tuple((msgspec.structs.astuple(one.kind), one.by_machine, one.elsewhere) for one in ordered)
-    return ProfiledPod(
-        pod.workload,
-        pod.submitted_at,
-        pod.requests,
-        pod.asks,
-        pod.estimate,
-        pod.guest,
-        (*pod.shape, same, zones),
-        (*pod.lane, same, zones),
-        ordered,
-        zones,
-    )
+    own: dict[str, Any] = {field.name: getattr(pod, field.name) for field in fields(Pod)}
+    own["shape"] = (*pod.shape, same, count)
+    if pod.workload.gang is None:  # the members of a gang wait in one line, whatever their profiles say
+        own["lane"] = (*pod.lane, same, count)
+    return ProfiledPod(**own, demands=ordered, zones=count, profile=profile)
 
 
 def charges(pod: Pod, machine: int) -> Resources:
@@ -104,17 +100,17 @@ def charges(pod: Pod, machine: int) -> Resources:
     return {one.kind.name: one.on(machine) for one in pod.demands} if isinstance(pod, ProfiledPod) else {}
 
 
-def machines(view: View, label: str) -> NDArray[np.int64]:
+def machines(view: View) -> NDArray[np.int64]:
     """The machine type of every row; 0 where nobody said."""
     try:
-        return view.column(f"label/{label}")
+        return view.column(f"label/{MACHINE_LABEL}")
     except KeyError:
         return np.zeros(view.size, dtype=np.int64)
 
 
 def zones(view: View, kind: str) -> Zones:
-    """The zones of a kind; one unknown zone per row where nobody ever reported it."""
+    """The zones of a kind; all unknown where nobody ever reported it."""
     try:
         return Zones(view.column(f"zone/limit/{kind}"), view.column(f"zone/charged/{kind}"))
     except KeyError:
-        return Zones(np.full((view.size, 1), np.nan), np.zeros((view.size, 1)))
+        return Zones(np.full((view.size, ZONES), np.nan), np.zeros((view.size, ZONES)))

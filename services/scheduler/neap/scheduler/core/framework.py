@@ -32,15 +32,17 @@ S = TypeVar("S", bound=msgspec.Struct)
 class Near:
     """How near rows came to passing a rule: what is missing, in the rule's unit, and a sentence with the numbers.
 
-    `missing` is above 0 where a row does not pass; inf where no amount would help. Shape (rows,).
+    `missing` is above 0 where a row does not pass; inf where no amount would help. Shape (rows,). In the sentences
+    "{node}" stands for the row's name; a sentence without it has the name put before it. `change` says what would let
+    the row pass: "1.5 more cores of cpu free on {node}"; without it the rule is said to need relaxing.
     """
 
     missing: Numbers
-    tell: Callable[[int], str]  # of a row of the view: "8000 asked, 6500 of 32000 free"
+    tell: Callable[[int], str]  # of a row of the view: "has 6.5 of 32 cores of cpu free, 8 asked"
+    change: Callable[[int], str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One reason for which nodes may be rejected: `passes` is True where they are not. `near` is asked by people only."""
 
     reason: str
@@ -51,9 +53,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What reserve divides; `charged` beside what the pod requests, `why` in words for the decision."""
+    """What reserve divides; `charged` beside what the pod requests, `why` in words for the decision.
+
+    `prefer` names cards by index for gpu_share, ask by ask: as many for each container's ask, in their order, as it
+    wants. They are taken if they are legal; else they are no more than a wish. Who finds it filled leaves it as it is.
+    """
 
     gpus: tuple[GpuShare, ...] = ()
+    prefer: tuple[int, ...] = ()
     numa: tuple[int, ...] = ()
     devices: tuple[DeviceShare, ...] = ()
     exclusive: bool = False

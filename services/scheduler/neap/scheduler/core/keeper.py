@@ -20,6 +20,8 @@ from neap.scheduler.core.pod import Pod
 class Keeper:
     """Does nothing; a keeper overrides what concerns it."""
 
+    remembers = False  # something of a charge outlives it: such a keeper is not told of what is only tried
+
     def describe(self, row: int, topology: NodeTopology, held: Iterable[Placement]) -> Iterable[int]:
         """A machine appeared or changed; `held` is charged on it."""
         return ()
@@ -28,9 +30,20 @@ class Keeper:
         """What the cluster says of a node changed; the empty object when nobody says anything any more."""
         return ()
 
-    def charge(self, row: int, placement: Placement, sign: int) -> Iterable[int]:
-        """A placement is taken on (+1) or off (-1)."""
+    def forget(self, row: int) -> Iterable[int]:
+        """A machine is gone; what is charged on it stays."""
         return ()
+
+    def charge(self, row: int, placement: Placement, sign: int) -> Iterable[int]:
+        """A placement is taken on (+1) or off (-1).
+
+        Who changes by it what is otherwise only told of the row (what it has to give) answers with the row as well: see
+        View.told.
+        """
+        return ()
+
+    def turn_away(self, pod: Pod) -> None:
+        """No node takes this pod now."""
 
     def expire(self, at: Seconds) -> Iterable[int]:
         """Time has passed."""
@@ -42,3 +55,10 @@ class Keeper:
         Pods of one shape and one answer get the same masks and scores.
         """
         return None
+
+
+class Muted(Keeper):
+    """A keeper that answers, and is told nothing: for as long as things are only tried."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.ask = keeper.ask  # type: ignore[method-assign]

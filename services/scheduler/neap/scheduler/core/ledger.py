@@ -1,6 +1,7 @@
 """The ledgers of all nodes, folded: who holds what where.
 
-The table is charged with exactly this, plus what this scheduler has reserved and not yet appended. An entry is folded once, whether it was heard or came back as the answer to an own append: `seq` decides.
+The table is charged with exactly this, plus what this scheduler has reserved and not yet appended. An entry is folded
+once, whether it was heard or came back as the answer to an own append: `seq` decides.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
+from neap.common.model.workload import Workload
 from neap.common.units import Seconds
+from neap.scheduler.core.pod import Shape, gang_lane
 from neap.scheduler.core.table import NodeTable
 
 
@@ -25,6 +28,17 @@ class Held:
     def attempt(self) -> int:
         """Of the workload."""
         return self.placement.workload.attempt
+
+
+@dataclass(slots=True)
+class Flock:
+    """The members of one gang that are held. `whole`: as many as the gang's least were, since the first of these came.
+
+    The ledgers show that as far back as they go; who is known only from a checkpoint is old enough to count as whole.
+    """
+
+    held: dict[str, str] = field(default_factory=dict)  # node by uid
+    whole: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +66,7 @@ class Ledgers:
         self._table = table
         self._of: dict[str, Ledger] = {}
         self._node_of: dict[str, str] = {}
+        self.flocks: dict[Shape, Flock] = {}  # by lane of the gang
         self.followed = 0  # the stream's sequence up to which every entry was heard
 
     def of(self, node: str) -> Ledger:
@@ -96,6 +111,8 @@ class Ledgers:
                 assert self._table.charges(node).get(uid) == held.placement, f"{uid} on {node} is charged otherwise"
                 seen[uid] = node
         assert seen == self._node_of
+        gangs = {uid for uid, node in seen.items() if self._of[node].held[uid].placement.workload.gang is not None}
+        assert gangs == {uid for flock in self.flocks.values() for uid in flock.held}, "a gang has lost count"
 
     def _replace(self, ledger: Ledger, entry: Checkpoint, seq: int) -> tuple[str, ...]:
         now = {placement.workload.uid: placement for placement in entry.placements}
@@ -113,10 +130,24 @@ class Ledgers:
     def _gain(self, ledger: Ledger, placement: Placement, at: Seconds, held: Held) -> None:
         uid = placement.workload.uid
         ledger.held[uid], self._node_of[uid] = held, ledger.node
+        gang = placement.workload.gang
+        if gang is not None:
+            flock = self.flocks.setdefault(gang_lane(placement.workload), Flock())
+            flock.held[uid] = ledger.node
+            flock.whole |= len(flock.held) >= gang.least or (held.reason == "" and held.at == 0.0)
         self._table.charge(ledger.node, placement, at)
 
     def _lose(self, ledger: Ledger, uid: str) -> None:
-        if ledger.held.pop(uid, None) is not None:
+        lost = ledger.held.pop(uid, None)
+        if lost is not None:
             if self._node_of.get(uid) == ledger.node:
                 del self._node_of[uid]
+                self._leave_gang(lost.placement.workload)
             self._table.discharge(ledger.node, uid)
+
+    def _leave_gang(self, workload: Workload) -> None:
+        lane = gang_lane(workload)
+        if workload.gang is not None and lane in self.flocks:
+            self.flocks[lane].held.pop(workload.uid, None)
+            if not self.flocks[lane].held:
+                del self.flocks[lane]

@@ -5,21 +5,24 @@ estimate is added to the measured use, so that a burst does not herd onto the no
 Guests are counted apart, because owners may use what guests use now.
 
 All columns are milli-cores and bytes. `usage/known` says that a report has come, `usage/fresh` that the last one is
-not older than the node's limit (max of a setting in seconds and one in report periods).
+not older than the node's limit (max of a setting in seconds and one in report periods). What was used before the last
+report is kept by windows.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from neap.common.cpuset import LARGEST_CPU
+from neap.common.model.resource import LARGEST
 from neap.common.model.usage import NodeUsage
-from neap.common.units import Seconds
+from neap.common.units import DAY, Seconds
 from neap.scheduler.core.columns import Columns
 from neap.scheduler.core.estimate import Estimate
 
@@ -31,17 +34,19 @@ KNOWN: Final = "usage/known"
 FRESH: Final = "usage/fresh"
 AT: Final = "usage/at"
 PERIOD: Final = "usage/period"
+Age = Annotated[Seconds, Meta(gt=0, le=DAY, extra={"unit": "seconds"})]
+Periods = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 class Staleness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When input is too old. A period is the time between two usage reports of a node."""
 
-    usage: Seconds = 180.0  # age of a usage report beyond which the node's load is unknown
-    usage_periods: int = 10  # the same in report periods; the longer of the two counts
-    offer: Seconds = 180.0  # age of an offer beyond which nothing is lent
-    offer_periods: int = 180  # the same in report periods; the longer of the two counts
-    in_flight: Seconds = 300.0  # a placed pod that no report shows is counted in flight this long
-    in_flight_periods: int = 5  # the same in report periods; the longer of the two counts
+    usage: Age = 180.0  # age of a usage report beyond which the node's load is unknown
+    usage_periods: Periods = 10  # the same in report periods; the longer of the two counts
+    offer: Age = 180.0  # age of an offer beyond which nothing is lent
+    offer_periods: Periods = 180  # the same in report periods; the longer of the two counts
+    in_flight: Age = 300.0  # a placed pod that no report shows is counted in flight this long
+    in_flight_periods: Periods = 5  # the same in report periods; the longer of the two counts
 
 
 @dataclass(slots=True)
@@ -68,6 +73,11 @@ class Load:
         """A pod was placed, and nobody has measured it yet."""
         self._flying.setdefault(row, {})[uid] = _Flight(at, estimate, guest)
         self._add(row, estimate, guest, 1)
+
+    def flying_since(self, row: int, uid: str) -> Seconds | None:
+        """When a pod was placed that nobody has measured yet; None if it is not in flight."""
+        flight = self._flying.get(row, {}).get(uid)
+        return None if flight is None else flight.at
 
     def land(self, row: int, uid: str) -> None:
         """A pod was measured, or is gone; nothing if it was not in flight."""
@@ -96,14 +106,14 @@ class Load:
                     lent[container.cgroup] = (container.cpu or 0.0, container.memory or 0)
         self._guests[row] = (seq if usage.since else usage.seq, lent)
         cpu_guests, memory_guests = (sum(use[kind] for use in lent.values()) for kind in (0, 1))
-        columns[AT][row], columns[PERIOD][row] = at, usage.period
+        columns[AT][row], columns[PERIOD][row] = at, usage.period if 0 <= usage.period <= DAY else 0.0
         columns[KNOWN][row] = columns[FRESH][row] = True
         columns[USED[0]][row] = usage.cpu * 1000
-        columns[USED_BY_OWNERS[0]][row] = max(0.0, usage.cpu - cpu_guests) * 1000
-        if usage.memory_available is not None:
+        columns[USED_BY_OWNERS[0]][row] = min(usage.cpu, max(0.0, usage.cpu - cpu_guests)) * 1000
+        if usage.memory_available is not None and 0 <= usage.memory_available <= LARGEST:
             used = max(0.0, memory_capacity - usage.memory_available)
             columns[USED[1]][row] = used
-            columns[USED_BY_OWNERS[1]][row] = max(0.0, used - memory_guests)
+            columns[USED_BY_OWNERS[1]][row] = min(used, max(0.0, used - max(0, min(memory_guests, LARGEST))))
         return True
 
     def expire(self, at: Seconds) -> list[int]:
@@ -122,7 +132,7 @@ class Load:
         return [*map(int, stale), *landed]
 
     def _add(self, row: int, estimate: Estimate, guest: bool, sign: int) -> None:
-        for name, owners, amount in zip(FLYING, FLYING_OWNERS, estimate, strict=True):
+        for name, owners, amount in zip(FLYING, FLYING_OWNERS, estimate.amounts, strict=True):
             self._columns[name][row] += sign * amount
             if not guest:
                 self._columns[owners][row] += sign * amount

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from neap.common.model.enhancement import enhancement
 from neap.common.model.gpu import GpuAsk, gpu_asks
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
 from neap.scheduler.core.estimate import Estimate, Guess, estimate
+from neap.scheduler.core.numa_wish import NO_WISH, NumaWish, numa_wish
 
 Shape: TypeAlias = tuple[Any, ...]
 
@@ -19,6 +19,7 @@ Shape: TypeAlias = tuple[Any, ...]
 OF_ONE_POD: Final = frozenset(
     {"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index", "batch.kubernetes.io/job-completion-index"}
 )
+LOAD_AWARE: Final = "neap.io/load-aware"  # annotation: "true" where only pods that ask are placed by load
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +27,7 @@ class Pod:
     """One attempt of one workload.
 
     Pods of one `shape` and one answer of `NodeTable.ask` get the same masks and scores on every node. Pods of one
-    `lane` get the same answers, whatever happens: they wait in one line.
+    `lane` get the same answers, whatever happens: they wait in one line. So do the members of a gang.
     """
 
     workload: Workload
@@ -37,6 +38,7 @@ class Pod:
     guest: bool
     shape: Shape
     lane: Shape
+    wish: NumaWish = NO_WISH
 
     @property
     def uid(self) -> str:
@@ -44,14 +46,21 @@ class Pod:
         return self.workload.uid
 
 
-def pod_of(workload: Workload, submitted_at: Seconds = 0.0, guess: Guess | None = None) -> Pod:
-    """A pod of an admitted workload.
+def gang_lane(workload: Workload) -> Shape:
+    """The line of a gang: its members agree about everything the gang says; who says otherwise is another gang."""
+    return ("gang", workload.namespace, workload.gang)
+
+
+def pod_of(
+    workload: Workload, submitted_at: Seconds = 0.0, guess: Guess | None = None, expected: Estimate | None = None
+) -> Pod:
+    """A pod of an admitted workload; `expected` if more is known of its use than a guess (NodeTable.expected).
 
     Raises:
         InputError: its GPU ask or its enhancement breaks a rule (admission refuses it before).
     """
-    requests, asks, expected = workload.requests, gpu_asks(workload), estimate(workload, guess or Guess())
-    wish = enhancement(workload.annotations, workload.qos)
+    requests, asks, expected = workload.requests, gpu_asks(workload), expected or estimate(workload, guess or Guess())
+    wish, constraints = numa_wish(workload), workload.constraints
     shape = (
         workload.qos,
         tuple(sorted(requests.items())),
@@ -59,12 +68,16 @@ def pod_of(workload: Workload, submitted_at: Seconds = 0.0, guess: Guess | None 
         expected,
         tuple(sorted(workload.node_selector.items())),
         tuple(sorted(set(workload.gpu_models))),
-        workload.constraints,
+        (constraints.tolerations, constraints.node_required, constraints.node_preferred),  # the rest: core/domains.py
         workload.devices,
-        (wish.numa_binding, wish.numa_exclusive),
-        tuple(sorted(set(workload.images))),
-        tuple(sorted(set(workload.datasets))),
+        wish,
+        workload.annotations.get(LOAD_AWARE) == "true",
     )
+    others = (
+        constraints,
+        tuple(sorted(workload.images)),
+        tuple(sorted(set(workload.datasets))),
+    )  # what keepers answer by
     labels = tuple(sorted((key, value) for key, value in workload.labels.items() if key not in OF_ONE_POD))
     return Pod(
         workload,
@@ -74,5 +87,6 @@ def pod_of(workload: Workload, submitted_at: Seconds = 0.0, guess: Guess | None 
         expected,
         workload.qos is QosClass.RECLAIMED,
         shape,
-        (shape, workload.namespace, labels),
+        (shape, others, workload.namespace, labels) if workload.gang is None else gang_lane(workload),
+        wish,
     )

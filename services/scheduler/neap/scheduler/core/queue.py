@@ -3,6 +3,9 @@
     backing off   not before `ready_at`; then into its lane
     active        its lane is awake; the best pod over all awake lanes is next
     asleep        a pod of this shape was rejected; the lane wakes when something changes that the rejection named
+    resting       as asleep, but what changes wakes it only when its rest is over: gangs, whose tries cost much
+
+A gang is one lane: its head stands in line for all its members, and a member that joins wakes it.
 
 Order: priority, highest first; then submission time; then attempt; then uid. One rejected pod puts its whole lane to
 sleep, so 1,000 pods of one shape cost one evaluation per wake. A safety flush wakes every lane once in a long while.
@@ -43,6 +46,9 @@ class Lane:
     fresh: list[Place] = field(default_factory=list)
     verdict: Decision | None = None
     wakes: frozenset[NodeChanged] = frozenset()
+    mates: dict[str, None] = field(default_factory=dict)  # of a gang: who stands in line
+    rests_until: Seconds = 0.0
+    stirred: bool = False  # woken while it rests
 
     @property
     def asleep(self) -> bool:
@@ -61,6 +67,8 @@ class Queue:
         self._pushed = 0
         self._backing_off: list[tuple[Seconds, Place]] = []
         self._last: list[Place] = []  # reversed: the worst pod first
+        self._resting: list[tuple[Seconds, int, Lane]] = []  # lanes that were stirred
+        self._at: Seconds = 0.0
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -88,12 +96,34 @@ class Queue:
             self._line_up(pod, place)
         return self._push_out() if len(self._pods) > self._limit else None
 
+    def waiting(self) -> list[Pod]:
+        """Everybody who waits."""
+        return [pod for pod, _ in self._pods.values()]
+
+    def renew(self, pod: Pod) -> None:
+        """A waiting pod wants something else than before: it lines up anew, at its old place; its back-off stays."""
+        before, place = self._pods[pod.uid]
+        self._pods[pod.uid] = (pod, place)
+        if any(place == waits for _, waits in self._backing_off):
+            return
+        if pod.lane != before.lane:
+            self._line_up(pod, place)
+        else:
+            self.rouse(pod.lane)
+
     def leave(self, uid: str) -> None:
         """Wait no longer; nothing if it did not."""
-        self._pods.pop(uid, None)
+        pod, _ = self._pods.pop(uid, (None, None))
+        if pod is not None and pod.workload.gang is not None and pod.lane in self._lanes:
+            self._lanes[pod.lane].mates.pop(uid, None)
 
     def ripen(self, at: Seconds) -> None:
-        """Whose back-off is over lines up."""
+        """Whose back-off is over lines up; which lane has rested wakes, if it was stirred."""
+        self._at = max(self._at, at)
+        while self._resting and self._resting[0][0] <= self._at:
+            lane = heappop(self._resting)[2]
+            if lane.stirred:
+                self._rouse(lane)
         while self._backing_off and self._backing_off[0][0] <= at:
             _, place = heappop(self._backing_off)
             pod = self._valid(place)
@@ -114,11 +144,23 @@ class Queue:
                 return pod
         return None
 
-    def sleep(self, pod: Pod, verdict: Decision) -> list[Pod]:
-        """Put a rejected pod back and its lane to sleep; returns who came since it last slept: they now wait for this."""
+    def mates(self, lane: Shape) -> list[Pod]:
+        """The members of a gang that stand in line, in their order."""
+        there = self._lanes[lane].mates if lane in self._lanes else ()
+        return sorted((self._pods[uid][0] for uid in there), key=place_of)
+
+    def mates_count(self, lane: Shape) -> int:
+        """How many members of a gang stand in line."""
+        return len(self._lanes[lane].mates) if lane in self._lanes else 0
+
+    def sleep(self, pod: Pod, verdict: Decision, *, until: Seconds = 0.0) -> list[Pod]:
+        """Put a rejected pod back and its lane to sleep; returns who came since it last slept: they now wait for this.
+
+        Nothing wakes the lane before `until`.
+        """
         self.push(pod)
         lane = self._lanes[pod.lane]
-        lane.verdict, lane.wakes = verdict, verdict.wakes
+        lane.verdict, lane.wakes, lane.rests_until, lane.stirred = verdict, verdict.wakes, until, False
         if verdict.busy:  # a node would take it in a moment: not worth a word
             return []
         fresh, lane.fresh = sorted(set(lane.fresh)), []
@@ -129,14 +171,18 @@ class Queue:
         happened, woken = frozenset(changes), 0
         for lane in self._lanes.values() if happened else ():
             if lane.asleep and lane.wakes & happened:
-                lane.verdict, woken = None, woken + 1
-                self._show(lane)
+                woken += self._rouse(lane)
         return woken
+
+    def rouse(self, lane: Shape) -> None:
+        """Wake one lane, if there is one, for a reason nobody's columns show."""
+        if lane in self._lanes and self._lanes[lane].asleep:
+            self._rouse(self._lanes[lane])
 
     def flush(self) -> int:
         """Wake every lane, whatever it waits for, and forget who left."""
         for shape, lane in list(self._lanes.items()):
-            lane.line = [place for place in lane.line if self._valid(place) is not None]
+            lane.line = [place for place in lane.line if (pod := self._valid(place)) is not None and pod.lane == shape]
             heapify(lane.line)
             if not lane.line:
                 del self._lanes[shape]
@@ -145,7 +191,7 @@ class Queue:
         heapify(self._last)
         asleep = sum(lane.asleep for lane in self._lanes.values())
         for lane in self._lanes.values():
-            lane.verdict = None
+            lane.verdict, lane.stirred = None, False
             self._show(lane)
         return asleep
 
@@ -155,17 +201,36 @@ class Queue:
         lined |= {place for _, place in self._backing_off}
         assert {place for _, place in self._pods.values()} <= lined, "a pod waits nowhere"
         shown = {(place, id(lane)) for place, _, lane in self._heads}
+        resting = {id(lane) for _, _, lane in self._resting}
         for lane in self._lanes.values():
+            assert not lane.stirred or id(lane) in resting, "a lane that was stirred will never wake"
+            assert lane.mates.keys() <= self._pods.keys(), "a gang counts members that do not wait"
             assert lane.asleep or not lane.line or (lane.line[0], id(lane)) in shown, "an awake lane shows no head"
         assert len(self._pods) <= self._limit, "the queue is over its limit"
 
     def _line_up(self, pod: Pod, place: Place) -> None:
         lane = self._lanes.setdefault(pod.lane, Lane())
         heappush(lane.line, place)
+        if pod.workload.gang is not None:
+            lane.mates[pod.uid] = None
+            if lane.asleep:
+                lane.fresh.append(place)
+                self._rouse(lane)
+                return
         if not lane.asleep:
             lane.fresh.append(place)
         if lane.line[0] == place:
             self._show(lane)
+
+    def _rouse(self, lane: Lane) -> bool:
+        """Wake a lane that sleeps, or have it woken when its rest is over."""
+        if self._at >= lane.rests_until:
+            lane.verdict, lane.stirred = None, False
+            self._show(lane)
+        elif not lane.stirred:
+            lane.stirred, self._pushed = True, self._pushed + 1
+            heappush(self._resting, (lane.rests_until, self._pushed, lane))
+        return not lane.asleep
 
     def _show(self, lane: Lane) -> None:
         if lane.line and not lane.asleep:

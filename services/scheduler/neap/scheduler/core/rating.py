@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from neap.scheduler.core.view import Mask, Numbers
 
 MOST_NAMED: Final = 5  # nodes in a sentence
+MOST_LOOKED_AT: Final = 64  # of them, where many are equal
 
 
 class Zones(NamedTuple):
@@ -85,7 +86,7 @@ def rate_by_limit(left: Numbers, limit: Numbers) -> Numbers:
     return np.clip(np.divide(100 * left, limit, out=np.zeros(len(left)), where=counted), 0.0, 100.0)
 
 
-def portion(demand: Numbers, count: int) -> Numbers:
+def portion(demand: Numbers, count: int | NDArray[np.int64]) -> Numbers:
     """What each of `count` zones bears of a demand: an even part, in whole units, rounded up."""
     return np.ceil(demand / count)
 
@@ -124,16 +125,23 @@ def after(left: Numbers, each: Numbers, choice: Choice) -> Numbers:
     return np.where(choice.enough, tightest - each, np.nan)
 
 
-def most_left_sentence(names: Sequence[str], left: Numbers) -> str:
-    """For people: "most-left NUMA: A=1500 B=800; unknown: C". Best first, by name among equals, a few of each."""
-    best = most_left(left)
-    order = sorted(range(len(names)), key=lambda i: (-best[i], names[i]) if np.isfinite(best[i]) else (0.0, names[i]))
-    known = [f"{names[i]}={best[i]:.0f}" for i in order if np.isfinite(best[i])]
-    unknown = [names[i] for i in order if not np.isfinite(best[i])]
-    text = f"most-left NUMA: {_some(known)}"
-    return f"{text}; unknown: {_some(unknown)}" if unknown else text
+def most_left_sentence(names: Sequence[str], left: Numbers, counted: Mask | None = None) -> str:
+    """For people: "most-left NUMA: A=1500 B=800; unknown: C". Best first, by name among equals, a few of each.
 
-
-def _some(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
-    return (" ".join(texts[:MOST_NAMED]) or "none") + more
+    Of many nodes that are equal the first ones are looked at. Cost: O(rows × zones).
+    """
+    rows = np.arange(len(names)) if counted is None else np.flatnonzero(counted)
+    best = np.fmax.reduce(left[rows], axis=1, initial=-np.inf) if len(rows) else np.zeros(0)
+    known, unknown = rows[~np.isneginf(best)], rows[np.isneginf(best)]
+    best = best[~np.isneginf(best)]
+    if len(best) > MOST_LOOKED_AT:  # of many equal ones the first that came
+        first = np.sort(np.argsort(-best, kind="stable")[:MOST_LOOKED_AT])
+        best, kept = best[first], known[first]
+    else:
+        kept = known
+    few = sorted(zip(-best, (names[row] for row in kept), strict=True))[:MOST_NAMED]
+    more = f" and {len(known) - len(few)} more" if len(known) > len(few) else ""
+    text = f"most-left NUMA: {' '.join(f'{name}={-value:.0f}' for value, name in few) or 'none'}{more}"
+    dark = sorted(names[row] for row in unknown[:MOST_LOOKED_AT])[:MOST_NAMED]
+    more = f" and {len(unknown) - len(dark)} more" if len(unknown) > len(dark) else ""
+    return f"{text}; unknown: {' '.join(dark)}{more}" if len(unknown) else text

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
-from neap.common.contract.catalogue import WORKLOAD
+from neap.common.contract.catalogue import WORKLOAD, NodeClassVerdict
 from neap.common.contract.channel import Address
 from neap.common.errors import InputError, WireError
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Measured, Submitted
@@ -16,6 +16,7 @@ from neap.common.units import Seconds, format_duration
 from neap.scheduler.core.admission import PLAIN
 from neap.scheduler.core.appends import Op
 from neap.scheduler.core.book import Record
+from neap.scheduler.core.change import NodeChanged
 from neap.scheduler.core.columns import code
 from neap.scheduler.core.cycle import Decision
 from neap.scheduler.core.ledger import Held
@@ -25,15 +26,35 @@ MOST_REASONS: Final = 8  # in one sentence
 
 
 def placed_why(decision: Decision) -> str:
-    """Why this node: its score by plugin, how many stood for election, who was out and why."""
+    """Why this node: its score by plugin, who came second, how many stood for election, who was out, what it gets."""
     scores = ", ".join(f"{name} {score:.1f}" for name, score in decision.parts) or "no plugin scores it"
     sentence = f"{decision.node}: score {decision.score:.1f} ({scores}), best of {decision.feasible} nodes that fit"
-    if not decision.rejected:
-        return f"{sentence}, of {decision.nodes}"
-    return f"{sentence}; {decision.nodes - decision.feasible} of {decision.nodes} rejected: {_classes(decision)}"
+    if decision.rejected:
+        out = decision.nodes - decision.feasible
+        sentence += f"; {out} of {decision.nodes} rejected: {_classes(decision)}"
+    if decision.runner_up:
+        level = f"level with {decision.runner_up}, before it in the run's order"
+        sentence += f"; {decision.margin:.1f} ahead of {decision.runner_up}" if decision.margin else f"; {level}"
+    return "; ".join((sentence, *decision.why))
 
 
-def waiting_why(decision: Decision) -> str:
+class Rejected(Protocol):
+    """A decision or a verdict that found no node."""
+
+    @property
+    def nodes(self) -> int:
+        """Known."""
+
+    @property
+    def rejected(self) -> tuple[NodeClassVerdict, ...]:
+        """By reason."""
+
+    @property
+    def wakes(self) -> frozenset[NodeChanged]:
+        """What would change it."""
+
+
+def waiting_why(decision: Rejected) -> str:
     """Why no node, by reason, and what would change it."""
     wakes = ", ".join(sorted(decision.wakes))
     if not decision.nodes:
@@ -41,12 +62,16 @@ def waiting_why(decision: Decision) -> str:
     return f"none of {decision.nodes} nodes takes it: {_classes(decision)}; wakes on {wakes}"
 
 
-def _classes(decision: Decision) -> str:
-    said = [
-        f"{verdict.nodes} {verdict.plugin} {verdict.reason}" + (f" (as {verdict.example})" if verdict.example else "")
-        for verdict in decision.rejected[:MOST_REASONS]
-    ]
-    return ", ".join(said + ["and more"] * (len(decision.rejected) > MOST_REASONS))
+def _classes(decision: Rejected) -> str:
+    said = [f"{verdict.nodes} {verdict.plugin} {verdict.reason}{_one(verdict)}" for verdict in decision.rejected]
+    return ", ".join(said[:MOST_REASONS] + ["and more"] * (len(said) > MOST_REASONS))
+
+
+def _one(verdict: NodeClassVerdict) -> str:
+    """The nearest miss if somebody asked for it, else an example."""
+    if verdict.nearest:
+        return f" (nearest: {verdict.nearest})"
+    return f" (as {verdict.example})" if verdict.example else ""
 
 
 def placed(op: Op) -> Decide:
@@ -64,7 +89,17 @@ def placed_again(node: str, held: Held) -> Decide:
 
 def waiting(workload: Workload, decision: Decision, at: Seconds) -> Decide:
     """No node fits now."""
-    return _line(workload, "waiting", waiting_why(decision), at)
+    return _line(workload, "waiting", "; ".join((*decision.why, waiting_why(decision))), at)
+
+
+def gathering(workload: Workload, why: str, at: Seconds) -> Decide:
+    """It waits for the other members of its gang."""
+    return _line(workload, "gathering", why, at)
+
+
+def preempting(workload: Workload, node: str, why: str, at: Seconds, number: int, what: str = "nominated") -> Decide:
+    """A place was nominated, and whoever holds it asked to leave; or that came to nothing."""
+    return _line(workload, what if number == 1 else f"{what}.{number}", why, at, node=node)
 
 
 def requeued(workload: Workload, ended: Ended, at: Seconds, ready_at: Seconds) -> Decide:
@@ -103,6 +138,11 @@ def resubmitted(workload: Workload, at: Seconds) -> Emit:
 
 def refused_by_device(workload: Workload, node: str, reason: str, at: Seconds) -> Emit:
     """The node's devices would not take it: this attempt is over."""
+    return given_back(workload, node, reason, at, "device-refused")
+
+
+def given_back(workload: Workload, node: str, why: str, at: Seconds, what: str) -> Emit:
+    """This attempt is over because the place is given back: it is released, and the workload returns to the queue."""
     event: LifecycleEvent = Ended(
         at=at,
         source=SOURCE,
@@ -110,9 +150,9 @@ def refused_by_device(workload: Workload, node: str, reason: str, at: Seconds) -
         node=node,
         attempt=workload.attempt,
         reason=EndReason.REFUSED,
-        detail=reason,
+        detail=why,
     )
-    return Emit(_address(workload), event, _id(workload, "device-refused"))
+    return Emit(_address(workload), event, _id(workload, what))
 
 
 def _address(workload: Workload) -> Address[LifecycleEvent]:

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.fullness import fullness
+from neap.scheduler.core.fullness import Weights, fullness
 from neap.scheduler.core.pod import Pod
 from neap.scheduler.core.view import Numbers, View
 
@@ -26,7 +26,7 @@ from neap.scheduler.core.view import Numbers, View
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What counts."""
 
-    weights: dict[str, float] = {}  # 0 leaves a kind out; above 0 brings in one beside CPU and memory
+    weights: Weights = {}  # 0 leaves a kind out; above 0 brings in one beside CPU and memory
 
 
 def even(pod: Pod, view: View, settings: Settings) -> Numbers | None:

@@ -1,52 +1,56 @@
 """Place pods where they strand the least idle GPU for the pods that usually come: fragmentation gradient descent.
 
-    score   = 100 / steps · floor(steps / (1 + exp(−d / 1000))),  d = F before − F with the pod there    [0..100]
-    F(node) = Σ_m p(m) · useless(node, m)          over the typical pods m                             [milli-cards]
+    score = 100 / steps · floor(steps / (1 + exp(−d / 1000))),   d = before − after of F(node) + E(node)      [0..100]
 
-useless to m is what is idle on the cards m could not use: on those with less left than m asks per card or of a model
-m does not allow; on all of them if m asks no card, or asks more CPU or more such cards than the node has left.
-A slice is tried on every card of the node and the best one counts (the first among equals); whole cards are the first
-untouched ones; a pod with several asks gets its cards one ask after the other. Memory plays no part.
+F is the idle GPU that the next typical pod could not use, E what the CPU left could not feed if typical pods filled
+the node (formulas in core/fragments.py, milli-cards). A slice is tried on every card of the node and the best one
+counts (the first among equals); whole cards are the first untouched ones; a pod with several asks gets its cards one
+ask after the other. These cards are then named to gpu_share, which takes them if they are legal.
 
-Shares p(m) are whole numbers over one sum, so F is exact and a node's score depends on neither its row nor the other
-rows. The floor makes ties, and ties are part of the algorithm: the first node of a fixed order wins them, which keeps
-filling the same nodes and leaves others empty for shapes that are not typical. Fresh random choices among them cost
-five percent of all cards of the openb trace. So give other scores no weight if this is wanted pure.
+E is why this beats FGD. F looks one pod ahead: eight idle cards beside 20 cores are fine to it as long as one typical
+pod still fits, so it spends the CPU beside them, and the cards go idle later. E sees that at once, so pods that need
+much CPU go where cards have plenty of it. It has no parameter: the rate is that of the typical pods themselves.
 
-Published: 100 steps, any fixed order, the most frequent 95 % of pods are typical. Ours: steps half as coarse; every
-shape is typical, because rare ones are the wide ones; among equals the node with the fewest cards (`few_first`, worth
-less than a step), because wide pods can only use wide nodes. Not so where typical pods name models: small nodes are
-often of the wanted ones; on openb's list with models it cost 0.8 points at 100 % arrival, nothing at 130 %.
-Measured by `python -m tests.bench openb`.
+Shares are whole numbers, so F is exact, and a node's score depends on neither its row nor other rows. The floor makes
+ties, and ties are part of the algorithm: the first node of a fixed order wins them, which keeps filling the same nodes
+and leaves others empty for shapes that are not typical. Fresh random choices among them cost FGD five percent of all
+cards of the openb trace. So its weight is large: other scores decide only between near equals.
 
-Units: milli-cores; thousandths of a card (the columns' percent times ten).
-When: clusters with cards that are shared. When not: no cards, or typical pods unlike those that come.
+Published FGD is `ahead = false` with the most frequent 95 % of pods typical; measured by `python -m tests.bench openb`.
+By default typical are the pods of this cluster (core/census.py), and openb's until enough of them were seen.
+
+Units: milli-cores; thousandths of a card (the columns' percent times ten); MiB.
+When: clusters with cards that are shared; without a single card it says nothing and costs nothing. An owner without
+cards has 100 where there are no cards; beside cards only E counts for it (as good as both on openb, and cheap). Guests
+are nobody's: they leave when cards or CPU are needed. When not: typical pods unlike those that come.
 Source: Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with Fragmentation Gradient Descent",
-USENIX ATC 2023, sections 3 and 4; rounding and order of nodes as its published simulator has them.
+USENIX ATC 2023, sections 3 and 4; rounding and order of nodes as its published simulator has them. E is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from neap.common.model.gpu import MOST_CONTAINERS, WHOLE_CARD
+from neap.common.model.gpu import MOST_CONTAINERS, short_of_card
 from neap.common.model.resource import CPU
-from neap.scheduler.core.cards import CARDS, CONTAINERS, CORE, COUNT, MEMORY, MODEL
+from neap.scheduler.core.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL
+from neap.scheduler.core.census import SEEN, TYPICAL
 from neap.scheduler.core.columns import code
-from neap.scheduler.core.framework import Plugin
+from neap.scheduler.core.fragments import Mix, Room, Whole, add
+from neap.scheduler.core.framework import Parts, Plugin
 from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import Mask, Numbers, View
+from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.typical import CARD, MILLI, parse
+from neap.scheduler.core.view import ALL, Mask, Numbers, Rows, View
 
-CARD: Final = 1000  # milli of a card
-MILLI: Final = CARD // WHOLE_CARD  # of a percent
-COVER: Final = 0.95  # of all pods are of a typical shape
 OPENB: Final = """
 1047x3152:1x810 874x11300:1x1000 599x11400:1x1000 470x3152:1x1000 388x11908:1x470 366x12500 360x8000:1x470
 326x12000:1x1000 290x32000 255x18708:1x1000 237x11908:1x650 232x4000:1x320 195x9810:1x1000 185x8000 164x8000:1x1000
@@ -63,187 +67,114 @@ OPENB: Final = """
 """  # every shape of openb's default list, see `parse`
 
 
-class Typical(NamedTuple):
-    """One shape of pods and how many of them there are."""
-
-    pods: int
-    cpu: int  # milli-cores
-    cards: int = 0
-    core: int = 0  # of each card, milli
-    models: tuple[str, ...] = ()  # allowed ones; empty: any
-
-
-class _Group(NamedTuple):
-    """The typical pods with GPU that allow the same models; arrays by pod, but `sizes`."""
-
-    models: tuple[int, ...]  # codes
-    sizes: Numbers  # milli asked of a card, each once
-    size: NDArray[np.intp]  # place in sizes
-    cards: Numbers
-    cpu: Numbers
-    pods: Numbers
-
-
-class Mix:
-    """Typical pods, ready to measure whole columns with. `total`: of the shares; their sum if 0."""
-
-    def __init__(self, typical: Iterable[Typical], *, total: int = 0) -> None:
-        self.typical = tuple(typical)
-        self._all = sum(pod.pods for pod in self.typical)
-        self._total = total or self._all
-        models = {tuple(sorted(set(pod.models))): None for pod in self.typical if pod.cards}
-        self.particular = any(models)  # about models
-        self._groups = [_group(names, self.typical) for names in models]
-
-    def fragmentation(self, cpu: Numbers, cards: Numbers, models: NDArray[np.int64]) -> Numbers:
-        """F of nodes: CPU left, shape (rows,); left on each card and its model, (rows, cards); absent cards <= 0."""
-        idle = np.maximum(cards, 0.0)
-        useful = np.zeros(len(cpu))  # times the number of pods: whole numbers
-        for group in self._groups:
-            left = np.where(np.isin(models, group.models), idle, 0.0) if group.models else idle
-            by_card = left.T[:, :, None]
-            fits = by_card >= group.sizes  # (cards, rows, sizes)
-            count, amount = fits.sum(axis=0, dtype=np.float64), (fits * by_card).sum(axis=0)
-            runs = (count[:, group.size] >= group.cards) & (cpu[:, None] >= group.cpu)
-            useful += np.where(runs, amount[:, group.size], 0.0) @ group.pods
-        fragments: Numbers = (self._all * idle.sum(axis=1) - useful) / self._total
-        return fragments
-
-
-class Room(NamedTuple):
-    """What is left of nodes. Cards that the pod must not have are there (they fragment) but not `open` to it."""
-
-    cpu: Numbers  # (rows,)
-    cards: Numbers  # (rows, cards), milli
-    models: NDArray[np.int64]  # (rows, cards), codes
-    open: Mask  # (rows, cards)
-
-    def of(self, rows: Any) -> Room:
-        """Some rows, or one row several times."""
-        return Room(*(column[rows] for column in self))
-
-
 class Ask(NamedTuple):
     """Cards for one container."""
 
     cards: int
     core: int  # of each, milli
+    memory: int = 0  # of each, MiB
 
 
 class Descent(NamedTuple):
-    """The pod on every node: its score, 0 where it finds no cards, and what it leaves of the cards."""
+    """The pod on every node: its score, 0 where it finds no cards, what it leaves of the cards, and which it takes."""
 
     score: Numbers  # (rows,)
-    cards: Numbers  # (rows, cards), milli
+    cards: Whole  # (rows, cards), milli
+    taken: tuple[Mask, ...]  # by ask, (rows, cards)
+    found: Mask  # (rows,)
 
 
 class Rule(NamedTuple):
     """How gradients become scores."""
 
     steps: int = 100  # of the whole scale; smaller differences are ties
-    few_first: bool = False  # the node with fewer cards wins ties, unless typical pods name models
+    ahead: bool = True  # E counts
 
 
-PUBLISHED: Final = Rule()
+PUBLISHED: Final = Rule(ahead=False)
 
 
-def descend(mix: Mix, room: Room, cpu: float, asks: Sequence[Ask], rule: Rule = PUBLISHED) -> Descent:
+def descend(mix: Mix, room: Room, cpu: float, asks: Sequence[Ask], rule: Rule) -> Descent:
     """See the formula above; `cpu` is asked in all."""
-    before = mix.fragmentation(room.cpu, room.cards, room.models)
-    left = room._replace(cpu=room.cpu - cpu)
-    placed, after = np.ones(len(before), dtype=np.bool_), None
-    for ask in asks:
-        if ask.core == CARD:
-            cards, found = _whole(left, ask.cards)
-            after = None
-        else:
-            cards, found, after = _slice(mix, left, ask.core, before, rule.steps)
-        left, placed = left._replace(cards=cards), placed & found
-    if after is None:
-        after = mix.fragmentation(left.cpu, left.cards, left.models)
-    score = score_of(before - after, rule.steps)
-    if rule.few_first and not mix.particular:
-        score += 100 / rule.steps * (1 - ((room.models > 0).sum(axis=1) + 1) / (CARDS + 2))
-    return Descent(np.where(placed, score, 0.0), left.cards)
+    if not asks and rule.ahead:
+        everywhere = np.ones(len(room.cpu), dtype=np.bool_)
+        return Descent(feed(mix, add(room.cards, axis=1), room.cpu, cpu, rule.steps), room.cards, (), everywhere)
+    place = _Place(mix, room, cpu, rule, sum(ask.cards * ask.core for ask in asks))
+    taken = tuple(place.whole(ask) if ask.core == CARD else place.slice(ask) for ask in asks)
+    score = np.where(place.found, 100 / rule.steps * place.steps(), 0.0)
+    return Descent(score, place.cards, taken, place.found)
 
 
-def score_of(gradient: Numbers, steps: int) -> Numbers:
-    """0..100 in steps, half of it for no change; the gradient is how much less is fragmented afterwards."""
-    score: Numbers = 100 / steps * np.floor(steps / (1 + np.exp(-gradient / CARD)))
-    return score
+def feed(mix: Mix, idle: Whole, cpu: Numbers, asked: float, steps: int) -> Numbers:
+    """The score of a pod without cards: what it changes in F is left out."""
+    found = steps_of(mix.unfed(idle, cpu) - mix.unfed(idle, cpu - asked), steps)
+    return np.asarray(100 / steps * found, dtype=np.float64)
 
 
-def _group(models: tuple[str, ...], typical: Sequence[Typical]) -> _Group:
-    pods = [pod for pod in typical if pod.cards and tuple(sorted(set(pod.models))) == models]
-    sizes, size = np.unique([float(pod.core) for pod in pods], return_inverse=True)
-    cards, cpu, counts = np.array([(pod.cards, pod.cpu, pod.pods) for pod in pods], dtype=np.float64).T
-    return _Group(tuple(code(model) for model in models), sizes, size, cards, cpu, counts)
+class _Place:
+    """Cards being taken, ask by ask."""
+
+    def __init__(self, mix: Mix, room: Room, cpu: float, rule: Rule, asked: int) -> None:
+        self._mix, self._steps = mix, rule.steps
+        self.cards, self._memory, self._open = room.cards, room.memory, room.open
+        self._kinds, self._levels = mix.kinds(room.models), mix.levels(room.cpu - cpu)
+        self._idle = add(room.cards, axis=1)
+        self._before: Numbers = mix.stranded(
+            self._idle, mix.useful(self._kinds, self.cards, self._memory, mix.levels(room.cpu))
+        )
+        if rule.ahead:
+            self._before += mix.unfed(self._idle, room.cpu) - mix.unfed(self._idle - asked, room.cpu - cpu)
+        self.found = np.ones(len(self._idle), dtype=np.bool_)
+        self._last: NDArray[np.intp] | None = None  # steps of the score, if the last ask told them
+
+    def steps(self) -> NDArray[np.intp]:
+        """Of the score, where the pod found its cards."""
+        if self._last is None:
+            useful = self._mix.useful(self._kinds, self.cards, self._memory, self._levels)
+            self._last = steps_of(self._before - self._mix.stranded(self._idle, useful), self._steps)
+        return self._last
+
+    def whole(self, ask: Ask) -> Mask:
+        """The first untouched cards of each node, where there are enough."""
+        untouched = self._open & (self.cards == CARD)
+        number = untouched.cumsum(axis=1)
+        taken: Mask = untouched & (number <= ask.cards)
+        self.found &= number[:, -1] >= ask.cards
+        self.cards, self._last = np.where(taken, 0, self.cards), None
+        self._idle = add(self.cards, axis=1)
+        return taken
+
+    def slice(self, ask: Ask) -> Mask:
+        """The best card of each node that has one, the first among equals."""
+        mix, kinds, levels, memory, cards = self._mix, self._kinds, self._levels, self._memory, self.cards
+        fits = self._open & (cards >= ask.core) & (memory >= ask.memory)
+        after = np.maximum(cards - ask.core, 0)
+        had, untouched = mix.single(kinds, cards, memory, levels), mix.untouched(kinds, cards)
+        wide = mix.wide(untouched, levels)
+        useful = mix.single(kinds, after, memory - ask.memory, levels) - had  # of a card, once the slice is on it
+        useful += (add(had, axis=1) + add(wide, axis=1))[:, None]
+        lost = mix.wide(np.maximum(untouched - 1, 0), levels) - wide  # wide pods see one card less
+        useful += (cards == CARD) * (lost if lost.shape[1] == 1 else np.take_along_axis(lost, kinds, axis=1))
+        gradient = self._before[:, None] - mix.stranded((self._idle - ask.core)[:, None], useful)
+        steps = np.where(fits, steps_of(gradient, self._steps), -1)
+        best = steps.argmax(axis=1)
+        self._last = steps[np.arange(len(best)), best]
+        self.found &= self._last >= 0
+        taken: Mask = fits & (np.arange(fits.shape[1]) == best[:, None])
+        self.cards, self._memory = np.where(taken, after, cards), memory - taken * ask.memory
+        self._idle = add(self.cards, axis=1)
+        return taken
 
 
-def _whole(room: Room, count: int) -> tuple[Numbers, Mask]:
-    """Cards left if each node gives its first untouched ones, and where there are enough."""
-    untouched = room.open & (room.cards == CARD)
-    number = untouched.cumsum(axis=1)
-    found: Mask = number[:, -1] >= count
-    taken = untouched & (number <= count) & found[:, None]
-    return np.where(taken, 0.0, room.cards), found
+def steps_of(gradient: Numbers, steps: int) -> NDArray[np.intp]:
+    """floor(steps / (1 + exp(−d / 1000))), by the gradients at which it changes."""
+    return np.searchsorted(_edges(steps), gradient, side="right")
 
 
-def _slice(mix: Mix, room: Room, core: int, before: Numbers, steps: int) -> tuple[Numbers, Mask, Numbers]:
-    """Cards left if each node gives a part of its best card, where there is one, and F then."""
-    fits = room.open & (room.cards >= core)
-    for i in range(1, fits.shape[1]):  # a card like an earlier one need not be tried
-        like = fits[:, :i] & (room.cards[:, :i] == room.cards[:, i, None])
-        fits[:, i] &= ~(like & (room.models[:, :i] == room.models[:, i, None])).any(axis=1)
-    row, card = np.nonzero(fits)
-    tried = room.of(row)
-    tried.cards[np.arange(len(row)), card] -= core
-    after = mix.fragmentation(tried.cpu, tried.cards, tried.models)
-    order = np.lexsort((-score_of(before[row] - after, steps), row))  # stable: the first card among equals
-    best = order[np.flatnonzero(np.diff(row[order], prepend=-1))]
-    cards, left = room.cards.copy(), before.copy()
-    found: Mask = np.asarray(fits.any(axis=1))
-    cards[found], left[found] = tried.cards[best], after[best]
-    return cards, found, left
-
-
-def typical_pods(pods: Iterable[Typical], cover: float = COVER) -> tuple[Typical, ...]:
-    """The most frequent shapes that make up `cover` of all pods, most frequent first."""
-    counts: dict[Typical, int] = {}
-    for pod in pods:
-        shape = pod._replace(pods=0)
-        counts[shape] = counts.get(shape, 0) + pod.pods
-    taken, seen, enough = list[Typical](), 0, cover * sum(counts.values())
-    for shape, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if seen >= enough:
-            break
-        taken.append(shape._replace(pods=count))
-        seen += count
-    return tuple(taken)
-
-
-def parse(text: str) -> tuple[Typical, ...]:
-    """Typical pods, `PODSxCPU[:CARDSxCORE[:MODEL|MODEL]]` between spaces; CPU in milli-cores, CORE in milli of a card.
-
-    Raises:
-        ValueError: a word is no such shape; names it.
-    """
-    found = []
-    for word in text.split():
-        amount, _, rest = word.partition(":")
-        share, _, models = rest.partition(":")
-        try:
-            pods, cpu = map(int, amount.split("x"))
-            cards, core = map(int, share.split("x")) if share else (0, 0)
-        except ValueError:
-            raise ValueError(f"typical pod {word!r} is not PODSxCPU:CARDSxCORE:MODELS") from None
-        legal = (1 <= core <= CARD and cards == 1) or (core == CARD and cards >= 1) or (cards == 0 and not share)
-        if pods < 1 or cpu < 0 or not legal:
-            raise ValueError(f"typical pod {word!r}: at least one pod, part of one card or whole cards of {CARD}")
-        found.append(Typical(pods, cpu, cards, core, tuple(filter(None, models.split("|")))))
-    if not found:
-        raise ValueError("no typical pods")
-    return tuple(found)
+@lru_cache(maxsize=8)
+def _edges(steps: int) -> Numbers:
+    found: Numbers = -CARD * np.log(steps / np.arange(1.0, steps) - 1)
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -253,34 +184,79 @@ def mix_of(text: str) -> Mix:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What usually comes."""
+    """What usually comes, and how it is weighed."""
 
-    typical: str = OPENB  # pods, milli-cores, cards, milli of each card, models: see `parse`
-    steps: Annotated[int, Meta(ge=2, le=100_000)] = 200  # of the scale; smaller differences are ties
-    few_first: bool = True  # nodes with fewer cards win ties, unless typical pods name models
+    typical: str = ""  # pods, milli-cores, cards, milli of each card, models: see core/typical.py; empty: learned
+    steps: Annotated[int, Meta(ge=2, le=100_000)] = 100  # of the scale; smaller differences are ties
+    ahead: bool = True  # cards that the CPU left cannot feed count as stranded; false: as published
 
     def __post_init__(self) -> None:
-        mix_of(self.typical)
+        if self.typical:
+            mix_of(self.typical)
 
 
 def least_stranding(pod: Pod, view: View, settings: Settings) -> Numbers | None:
-    """Shape (rows,), 0..100; None for guests: they leave when cards or CPU are needed."""
-    if pod.guest:
+    """Shape (rows,), 0..100; None for guests, and where no node has cards."""
+    if pod.guest or not view.fact(SEEN):
         return None
-    width = max(1, int(view.column(COUNT).max(initial=0)))
-    core, containers, memory, models = (view.column(name)[:, :width] for name in (CORE, CONTAINERS, MEMORY, MODEL))
+    count = view.column(COUNT)
+    there = np.flatnonzero(count)
+    if len(there) == len(count) > 0:
+        return _scored(pod, view, settings)
+    score = np.full(view.size, 0.0 if pod.asks else 100.0)
+    if len(there):
+        score[there] = _scored(pod, view, settings, there)
+    return score
+
+
+def _scored(pod: Pod, view: View, settings: Settings, rows: Rows = ALL) -> Numbers:
+    """Rows that have cards. For a pod without cards two sums are enough, not every card."""
+    if pod.asks or not settings.ahead:
+        return _descend(pod, view, settings, rows).score
+    idle = CARD * view.column(COUNT)[rows] - MILLI * view.column(CORE_USED)[rows]
+    return feed(_mix(view, settings), idle, view.free(CPU)[rows], pod.requests.get(CPU, 0), settings.steps)
+
+
+def name_cards(pod: Pod, table: NodeTable, row: int, settings: Settings, given: Parts) -> Parts | str:
+    """The cards that the score counted on, unless somebody else named some before, or where to look for them."""
+    if not pod.asks or given.prefer or given.gpus or given.numa or pod.guest:
+        return given
+    rooms, models = table.cards.rooms(row), pod.workload.gpu_models
+    if len(pod.asks) == 1:  # without arithmetic, where the cards that fit are alike
+        ask = pod.asks[0]
+        fitting = [room for room in rooms if not short_of_card(room, ask) and (not models or room.model in models)]
+        alike = {(room.core_free, room.memory_free_mib, room.model) for room in fitting}
+        if ask.whole or len(alike) == 1:
+            return replace(given, prefer=tuple(room.index for room in fitting[: ask.cards]))
+    found = _descend(pod, table.view(np.array([row])), settings)
+    if not found.found[0]:
+        return given
+    return replace(given, prefer=tuple(rooms[c].index for taken in found.taken for c in np.flatnonzero(taken[0])))
+
+
+def _descend(pod: Pod, view: View, settings: Settings, rows: Rows = ALL) -> Descent:
+    """The pod on some rows of the view, all of which have cards."""
+    width, mix = int(view.column(COUNT).max()), _mix(view, settings)
+    sliced, models = any(not ask.whole for ask in pod.asks), pod.workload.gpu_models
+
+    def column(name: str, *, needed: object = True) -> Whole:
+        found: Whole = view.column(name if needed else CORE)[rows, :width]
+        return found
+
+    core, of_model = column(CORE), column(MODEL, needed=models or mix.names_models)
     allowed = core > 0  # an absent card has −1
-    if pod.workload.gpu_models:
-        allowed = allowed & np.isin(models, [code(model) for model in pod.workload.gpu_models])
-    needed = max((ask.memory_mib for ask in pod.asks), default=0)
-    room = Room(
-        cpu=view.free(CPU),
-        cards=core * float(MILLI),
-        models=models,
-        open=allowed & (containers < MOST_CONTAINERS) & (memory >= needed),
-    )
-    asks, rule = [Ask(ask.cards, ask.core * MILLI) for ask in pod.asks], Rule(settings.steps, settings.few_first)
-    return descend(mix_of(settings.typical), room, pod.requests.get(CPU, 0), asks, rule).score
+    if sliced:
+        allowed &= column(CONTAINERS) < MOST_CONTAINERS
+    if models:
+        allowed &= np.isin(of_model, [code(model) for model in models])
+    memory = column(MEMORY, needed=sliced or mix.counts_memory)
+    room = Room(view.free(CPU)[rows], np.maximum(core, 0) * MILLI, memory, of_model, allowed)
+    asks = [Ask(ask.cards, ask.core * MILLI, ask.memory_mib) for ask in pod.asks]
+    return descend(mix, room, pod.requests.get(CPU, 0), asks, Rule(settings.steps, settings.ahead))
 
 
-PLUGIN: Final = Plugin(settings=Settings, score=least_stranding)
+def _mix(view: View, settings: Settings) -> Mix:
+    return mix_of(settings.typical) if settings.typical else view.fact(TYPICAL) or mix_of(OPENB)
+
+
+PLUGIN: Final = Plugin(settings=Settings, score=least_stranding, reserve=name_cards)

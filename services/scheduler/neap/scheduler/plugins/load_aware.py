@@ -1,22 +1,30 @@
-"""Prefer nodes that are really idle; keep owners away from hot ones.
+"""Prefer nodes that are really idle, now and as a rule; keep owners away from hot ones.
 
-    score  = 100 · (T − used − pod − in flight) / T        per resource, 0..100, weighted mean
-    filter = used <= threshold · T                         owners only
+    least   s = Σ w · 100 · (T − u) / T / Σ w           over the known windows: recent (w 30), hour (30), day (40)
+    target  s = (100 − t) · u / t + t                   up to the target t, in percent
+                t · (100 − u) / (100 − t)               above it;  0 above 100                                [0..100]
+    filter  threshold: mean <= limit · T                owners only; p90, p95, p99 of a day instead if asked for
+            portrait:  max over 24 hours of (Σ portraits + pod's) <= limit · T    owners whose service has a portrait
+    score   = weighted mean of s over CPU and memory
 
-T allocatable, used the last report, pod the estimate of this pod, in flight the estimates of pods placed but not yet
-measured; milli-cores and bytes. For an owner, what guests use does not count: they give it back. A guest counts
-everything, and is not filtered by load, because the offer it takes is already what the load leaves. A node whose
-report is too old is filtered for everybody; one that never reported passes with score 0 (unknown is not idle, but a
-cluster must be able to start).
+T allocatable; milli-cores and bytes. u of hour and day is the largest minute (see windows.py). u of recent is the
+larger of the 15-minute mean and the last report (a pod that just started is not yet in the mean), plus this pod's
+estimate, plus estimates of pods placed but not yet measured. `target` looks at recent only, or at the portrait's peak.
+What is not yet known has no weight, and the mean is then the last report, and said so.
+
+For an owner, what guests use does not count: they give it back. A guest counts everything, and is not filtered by load,
+because the offer it takes is already what the load leaves. A node whose report is too old is filtered for everybody;
+one that never reported passes with score 0 (unknown is not idle, but a cluster must be able to start).
 When not to use: where usage is not reported; then every score is 0.
-Source: Koordinator, load-aware scheduling (formula, thresholds 65 % and 95 %); requirements 004-33 and 2.4
-(32 cores, 10 used, 3.4 asked: 58.125; with 6.8 in flight: 36.875).
+Source: Koordinator, load-aware scheduling (formula, thresholds 65 % and 95 %); Katalyst load-aware scheduling, PR654
+(windows, their weights, target packing, portraits); requirements 004-32, 004-33 and 2.4 (32 cores, 10 used, 3.4
+asked: 58.125; with 6.8 in flight: 36.875).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -25,54 +33,214 @@ from msgspec import Meta
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.units import Ratio
 from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.framework import Plugin, Rule
-from neap.scheduler.core.load import FLYING, FLYING_OWNERS, FRESH, KNOWN, USED, USED_BY_OWNERS
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.estimate import Portrait
+from neap.scheduler.core.framework import Near, Plugin, Rule
+from neap.scheduler.core.load import AT, FLYING, FLYING_OWNERS, FRESH, KNOWN, USED, USED_BY_OWNERS
+from neap.scheduler.core.near import COUNTED, number
+from neap.scheduler.core.pod import LOAD_AWARE, Pod
+from neap.scheduler.core.portraits import GUESSED, PORTRAITS
+from neap.scheduler.core.view import Mask, Numbers, View
+from neap.scheduler.core.windows import day_of, histogram_of, hour_of, mean_of, percentile
 
 WAKES: Final = frozenset({NodeChanged.LOAD, NodeChanged.NODE_ADDED})
+FREED: Final = frozenset({NodeChanged.FREE, NodeChanged.NODE_ADDED})
 KINDS: Final = (CPU, MEMORY)
-Limit = Annotated[Ratio, Meta(gt=0)]
+QUANTILES: Final = {"p90": 0.90, "p95": 0.95, "p99": 0.99}
+Limit = Annotated[Ratio, Meta(gt=0, le=1)]
+Weight = Annotated[float, Meta(ge=0, le=100)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Thresholds and weights."""
+    """Thresholds, weights, and which way."""
 
     cpu_limit: Limit = 0.65  # of allocatable CPU used by owners, above which no owner is added
     memory_limit: Limit = 0.95  # of allocatable memory used by owners, above which no owner is added
-    cpu_weight: Annotated[float, Meta(ge=0)] = 1.0  # of CPU in the score
-    memory_weight: Annotated[float, Meta(ge=0)] = 1.0  # of memory in the score
+    limit_on: Literal["mean", "p90", "p95", "p99"] = "mean"  # of 15 minutes; or a percentile of the day's minutes
+    portraits: bool = True  # hold the day's expected peak against the limits, for services that have a portrait
+    score: Literal["least", "target"] = "least"  # least used is best; or nearest to the targets
+    cpu_target: Limit = 0.50  # of allocatable CPU that is best, for "target"
+    memory_target: Limit = 0.70  # of allocatable memory that is best, for "target"
+    cpu_weight: Weight = 1.0  # of CPU in the score
+    memory_weight: Weight = 1.0  # of memory in the score
+    recent_weight: Weight = 30.0  # of the last 15 minutes in "least"
+    hour_weight: Weight = 30.0  # of the last hour's largest minute
+    day_weight: Weight = 40.0  # of the last day's largest minute
+    asked_only: bool = False  # only pods whose annotation neap.io/load-aware is "true"
+
+    def __post_init__(self) -> None:
+        if self.recent_weight + self.hour_weight + self.day_weight <= 0:
+            raise ValueError("recent_weight, hour_weight and day_weight are all 0")
 
 
-def idle_score(total: Numbers, used: Numbers, ask: float, in_flight: Numbers) -> Numbers:
+def idle_score(total: Numbers, used: Numbers, ask: float, in_flight: Numbers | float) -> Numbers:
     """100 · (T − used − pod − in flight) / T, within 0..100; 0 where T is 0. Shapes (rows,), one unit for all."""
     left = np.divide(total - used - ask - in_flight, total, out=np.zeros(len(total)), where=total > 0)
     score: Numbers = np.clip(100 * left, 0.0, 100.0)
     return score
 
 
+def target_score(used: Numbers, target: float) -> Numbers:
+    """Best at the target, falling to both sides; percent of the node, shape (rows,).
+
+    Raises:
+        ValueError: the target is not within 0..100, or is 0.
+    """
+    if not 0 < target <= 100:
+        raise ValueError(f"target {target:g} % is not above 0 and at most 100")
+    used = np.maximum(used, 0.0)
+    below = (100 - target) * used / target + target
+    above = target * (100 - used) / (100 - target) if target < 100 else np.zeros(len(used))
+    return np.where(used <= target, below, np.where(used <= 100, above, 0.0))
+
+
 def cool(pod: Pod, view: View, settings: Settings) -> Sequence[Rule]:
     """Reports must be fresh; for owners the node must be below the thresholds."""
-    known = view.column(KNOWN)
-    rules = [Rule("usage report too old", view.column(FRESH) | ~known, WAKES)]
+    if not _concerns(pod, settings):
+        return ()
+    rules = [Rule("usage report too old", view.told("load_aware/fresh", _fresh), WAKES, lambda: _old(view))]
     if not pod.guest:
-        limits = (settings.cpu_limit, settings.memory_limit)
-        for kind, used, limit in zip(KINDS, USED_BY_OWNERS, limits, strict=True):
-            below = view.column(used) <= limit * view.allocatable(kind)
-            rules.append(Rule(f"owners use over {limit:.0%} of {kind}", below | ~known, WAKES))
+        rules += [_below(view, kind, settings) for kind in KINDS]
+        if settings.portraits and (portrait := pod.estimate.portrait) is not None:
+            rules += [_foreseen(portrait, view, kind, settings) for kind in KINDS]
     return rules
 
 
 def idle(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     """Shape (rows,), 0..100; 0 where the load is unknown."""
-    useds, flights = (USED, FLYING) if pod.guest else (USED_BY_OWNERS, FLYING_OWNERS)
     weights = (settings.cpu_weight, settings.memory_weight)
+    if not _concerns(pod, settings) or sum(weights) <= 0:
+        return None
     total = np.zeros(view.size)
-    for kind, used, flying, ask, weight in zip(KINDS, useds, flights, pod.estimate, weights, strict=True):
+    for index, weight in enumerate(weights):
         if weight > 0:
-            total += weight * idle_score(view.allocatable(kind), view.column(used), ask, view.column(flying))
-    summed = sum(weights)
-    return np.where(view.column(FRESH), total / summed, 0.0) if summed > 0 else None
+            score = _least if settings.score == "least" else _nearest
+            total += weight * score(pod, view, index, settings)
+    return np.where(view.column(FRESH), total / sum(weights), 0.0)
 
 
-PLUGIN: Final = Plugin(settings=Settings, wakes=WAKES, filter=cool, score=idle)
+def _fresh(view: View) -> Mask:
+    return np.asarray(view.column(FRESH) | ~view.column(KNOWN))
+
+
+def _concerns(pod: Pod, settings: Settings) -> bool:
+    return not settings.asked_only or pod.workload.annotations.get(LOAD_AWARE) == "true"
+
+
+def _least(pod: Pod, view: View, index: int, settings: Settings) -> Numbers:
+    used, flying = (USED[index], FLYING[index]) if pod.guest else (USED_BY_OWNERS[index], FLYING_OWNERS[index])
+    key = ("load_aware/windows", used, settings.recent_weight, settings.hour_weight, settings.day_weight)
+    idle, total, others, weights = view.told(key, lambda some: _windows(some, used, KINDS[index], settings)).T
+    left = (idle - pod.estimate.amounts[index] - view.column(flying)) / total
+    recent = np.minimum(np.maximum(100 * left, 0.0), 100.0)
+    mean: Numbers = (settings.recent_weight * recent + others) / weights
+    return mean
+
+
+def _windows(view: View, used: str, kind: str, settings: Settings) -> Numbers:
+    """Per row: T − u of recent; T, ∞ where it is 0; Σ w · s over hour and day; Σ w over the known windows."""
+    total, recent = view.allocatable(kind), _recent(view, used)
+    others, weights = np.zeros(view.size), np.full(view.size, settings.recent_weight)
+    for name, weight in ((hour_of(used), settings.hour_weight), (day_of(used), settings.day_weight)):
+        seen = view.column(name)
+        known = ~np.isnan(seen)
+        others += np.where(known, weight * idle_score(total, seen, 0.0, 0.0), 0.0)
+        weights += weight * known
+    none = weights == 0
+    others[none], weights[none] = idle_score(total, recent, 0.0, 0.0)[none], 1.0
+    return np.column_stack((total - recent, np.where(total > 0, total, np.inf), others, weights))
+
+
+def _nearest(pod: Pod, view: View, index: int, settings: Settings) -> Numbers:
+    used, flying = (USED[index], FLYING[index]) if pod.guest else (USED_BY_OWNERS[index], FLYING_OWNERS[index])
+    target, total = (settings.cpu_target, settings.memory_target)[index], view.allocatable(KINDS[index])
+    portrait = pod.estimate.portrait if settings.portraits and not pod.guest else None
+    if portrait is not None:
+        will = _hours(portrait, view, index).max(axis=1)
+    else:
+        will = _recent(view, used) + pod.estimate.amounts[index] + view.column(flying)
+    return target_score(np.divide(100 * will, total, out=np.full(view.size, 101.0), where=total > 0), 100 * target)
+
+
+def _recent(view: View, used: str) -> Numbers:
+    """The larger of the 15-minute mean and the last report; the report where the mean is unknown."""
+    recent: Numbers = np.fmax(view.column(used), view.column(mean_of(used)))
+    return recent
+
+
+def _hours(portrait: Portrait, view: View, index: int) -> Numbers:
+    """Every hour of the day once the pod is there, by portraits and guesses of all owners. Shape (rows, 24)."""
+    mine = np.array(portrait[index], dtype=np.float64)
+    return np.asarray(view.column(PORTRAITS[index]) + view.column(GUESSED[index])[:, None] + mine)
+
+
+def _below(view: View, kind: str, settings: Settings) -> Rule:
+    """Owners use at most the limit: by the chosen statistic where it is known, else by the last report."""
+    limit = (settings.cpu_limit, settings.memory_limit)[KINDS.index(kind)]
+    key = ("load_aware/below", kind, limit, settings.limit_on)
+    passes = view.told(key, lambda some: _is_below(some, kind, limit, settings))
+
+    def near() -> Near:
+        total, (looked, told) = view.allocatable(kind), _looked_at(view, kind, settings)
+
+        def tell(row: int) -> str:
+            what = {"mean": "in the last 15 minutes"}.get(settings.limit_on, f"at {settings.limit_on} of a day")
+            when = what if told[row] else f"at the last report (what was used {what} is not known yet)"
+            return f"{_of_total(kind, 'owners used', looked[row], total[row])} {when}, at most {limit:.0%} allowed"
+
+        return _near(passes, looked, limit * total, tell)
+
+    return Rule(f"owners use over {limit:.0%} of {kind}", passes, WAKES, near)
+
+
+def _is_below(view: View, kind: str, limit: float, settings: Settings) -> Mask:
+    looked, _ = _looked_at(view, kind, settings)
+    return np.asarray((looked <= limit * view.allocatable(kind)) | ~view.column(KNOWN))
+
+
+def _looked_at(view: View, kind: str, settings: Settings) -> tuple[Numbers, Mask]:
+    """What owners used, by the chosen statistic; and where that is known, elsewhere it is the last report."""
+    used = USED_BY_OWNERS[KINDS.index(kind)]
+    if settings.limit_on == "mean":
+        told = view.column(mean_of(used))
+    else:
+        told = percentile(view.column(histogram_of(used)), QUANTILES[settings.limit_on]) * view.allocatable(kind)
+    unknown = np.isnan(told)
+    return np.where(unknown, view.column(used), told), ~unknown
+
+
+def _foreseen(portrait: Portrait, view: View, kind: str, settings: Settings) -> Rule:
+    """In no hour of the day owners will use more than the limit."""
+    index = KINDS.index(kind)
+    limit, total = (settings.cpu_limit, settings.memory_limit)[index], view.allocatable(kind)
+    hours = _hours(portrait, view, index)
+    peak = hours.max(axis=1)
+    passes = peak <= limit * total
+
+    def tell(row: int) -> str:
+        when = f"from {int(hours[row].argmax()):02}:00 UTC, by portraits"
+        return f"{_of_total(kind, 'owners would use', peak[row], total[row])} {when}, at most {limit:.0%} allowed"
+
+    return Rule(
+        f"owners would use over {limit:.0%} of {kind}", passes, FREED, lambda: _near(passes, peak, limit * total, tell)
+    )
+
+
+def _near(passes: Mask, used: Numbers, allowed: Numbers, tell: Callable[[int], str]) -> Near:
+    return Near(np.where(passes, 0.0, used - allowed), tell)
+
+
+def _of_total(kind: str, who: str, used: float, total: float) -> str:
+    share = f", {used / total:.0%}," if total > 0 else ""
+    return f"{who} {number(kind, used)} of {number(kind, total)} {COUNTED[kind]}{share} of {{node}}"
+
+
+def _old(view: View) -> Near:
+    fresh, at = view.column(FRESH) | ~view.column(KNOWN), view.column(AT)
+
+    def tell(row: int) -> str:
+        return f"{{node}} last reported its usage at {at[row]:.0f} s, too long ago"
+
+    return Near(np.where(fresh, 0.0, np.inf), tell, lambda _: "a usage report of {node}")
+
+
+PLUGIN: Final = Plugin(settings=Settings, wakes=WAKES | FREED, filter=cool, score=idle)

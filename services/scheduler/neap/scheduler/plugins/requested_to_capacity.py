@@ -7,7 +7,7 @@
 A curve is "utilisation:score, ...": utilisation 0..100, strictly rising, score 0..10. Owners and guests have one each.
 `whole` counts in whole points, as the original does; without it the same formula is exact.
 When to use: where neither spread nor pack is right; to reproduce a published profile. When not to: with the default
-curves, which are most_allocated.
+curves, which are packing.
 Source: Katalyst QoSAwareNodeResourcesFit, RequestedToCapacityRatio (formula; points 10:3, 20:4, 50:7 at 88 % and
 66 %: 70).
 """
@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.fullness import Full, fullness
+from neap.scheduler.core.fullness import Full, Weights, fullness
 from neap.scheduler.core.pod import Pod
 from neap.scheduler.core.view import Numbers, View
 
@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     owners: str = "0:0, 100:10"  # curve for pods that own what they use
     guests: str = "0:0, 100:10"  # curve for pods on lent resources
-    weights: dict[str, float] = {}  # of a kind in the mean; 1 for CPU and memory, owned and lent
+    weights: Weights = {}  # of a kind in the mean; 1 for CPU and memory, owned and lent
     whole: bool = True  # whole points, as Katalyst and Kubernetes count
 
     def __post_init__(self) -> None:

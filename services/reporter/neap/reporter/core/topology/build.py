@@ -25,7 +25,7 @@ from neap.reporter.core.topology.cpus import Group, census, clusters, cores, die
 from neap.reporter.core.topology.devices import devices
 from neap.reporter.core.topology.furnish import furnish_cpus, furnish_nodes
 from neap.reporter.core.topology.kinds import kinds
-from neap.reporter.core.topology.nccl import corrected
+from neap.reporter.core.topology.nccl import corrected, nvlinks
 from neap.reporter.core.topology.near import nearness
 from neap.reporter.core.topology.numa import Numa, numa_nodes
 from neap.reporter.core.topology.pci import functions
@@ -92,6 +92,7 @@ def build(
         numa=tuple(_published(entry) for entry in numa),
         cards=known_cards,
         devices=known,
+        links=nvlinks(seen.files.get(vendor_file), vendor_file, warnings) if vendor_file else None,
         capacity=capacity,
         allocatable=allocatable,
         system_cpus=format_cpuset(system),

@@ -10,6 +10,9 @@ A pci element with pci elements in it is one switch. Device.path is written as f
 
 A nic outside of any pci element has no address; the name of its net stands for it. A net with a guid is RDMA.
 
+A gpu element names its NVLinks: nvlink (target, count, tclass). Those to another GPU are links of the pair; those to
+NVSwitches reach every other GPU that has some, so a pair has as many as the one with fewer. sysfs tells no NVLinks.
+
 Source: NCCL, src/graph/topo.h and xml.cc (the format); NCCL_TOPO_FILE and NCCL_TOPO_DUMP_FILE in its documentation.
 """
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Final
 from xml.etree import ElementTree as ET
 
@@ -24,12 +28,14 @@ import msgspec
 
 from neap.common.cpuset import format_cpuset
 from neap.common.errors import InputError
-from neap.common.model.topology import Card, Device, ZoneKind
+from neap.common.model.topology import Card, Device, Link, ZoneKind
 from neap.reporter.core.topology.devices import LARGEST, LONGEST_NAME, NAMES
 from neap.reporter.core.topology.text import ADDRESS, cpu_mask, hexadecimal, integer
 
 LONGEST: Final = 1 << 22  # characters; the largest known file has 50,000
 DEEPEST: Final = 16  # switches in a row
+NVSWITCH: Final = "0680"  # class of a bridge, as the target of an nvlink
+MOST_LANES: Final = 64  # of one GPU to one target; the largest known GPU has 18
 CLASSES: Final = (
     ("0207", ZoneKind.RDMA),
     ("02", ZoneKind.NIC),
@@ -79,6 +85,53 @@ def read_nccl(text: str) -> tuple[Device, ...]:
     Raises:
         InputError: no such file, larger than one can be, or an element in it makes no sense; the text names it.
     """
+    system = _system(text)
+    found: dict[str, Device] = {}
+    for cpu in system.iterfind("cpu"):
+        for device in _of_cpu(cpu):
+            if device.address in found:
+                raise InputError(f"NCCL topology: {device.address} is there twice")
+            found[device.address] = device
+            if len(found) > LARGEST:
+                raise InputError(f"NCCL topology: more than {LARGEST} devices")
+    return tuple(found[address] for address in sorted(found))
+
+
+def nvlinks(text: str | None, file: str, warnings: list[str]) -> tuple[Link, ...] | None:
+    """The NVLinks of the file, by addresses; None if no gpu element says, or the file is missing or broken."""
+    try:
+        return None if text is None else read_nvlinks(text)
+    except InputError as error:
+        if not any(str(error) in warning for warning in warnings):  # `corrected` names most
+            warnings.append(f"{file}: {error}; NVLinks are unknown")
+        return None
+
+
+def read_nvlinks(text: str) -> tuple[Link, ...] | None:
+    """See `nvlinks`.
+
+    Raises:
+        InputError: as `read_nccl`, or a number of links that cannot be.
+    """
+    direct, switched = dict[tuple[str, str], int](), dict[str, int]()
+    gpus = {pci.get("busid", "").lower(): gpu for pci in _system(text).iter("pci") for gpu in pci.findall("gpu")}
+    for address, gpu in sorted(gpus.items()):
+        for nvlink in gpu.findall("nvlink"):
+            count, target = integer(nvlink.get("count")), nvlink.get("target", "").lower()
+            if count is None or not 1 <= count <= MOST_LANES:
+                raise InputError(f"NCCL topology: {nvlink.get('count', '')[:64]!r} NVLinks of {address} cannot be")
+            if hexadecimal(nvlink.get("tclass"), 6).startswith(NVSWITCH):
+                switched[address] = switched.get(address, 0) + count
+            elif target in gpus and target != address:
+                direct[address, target] = direct.get((address, target), 0) + count
+    pairs = {
+        (a, b): max(direct.get((a, b), 0), direct.get((b, a), 0)) + min(switched.get(a, 0), switched.get(b, 0))
+        for a, b in combinations(sorted(gpus), 2)
+    }
+    return tuple(Link(a=a, b=b, lanes=lanes) for (a, b), lanes in pairs.items() if lanes) if gpus else None
+
+
+def _system(text: str) -> ET.Element:
     if len(text) > LONGEST:
         raise InputError(f"NCCL topology: {len(text)} characters, more than {LONGEST}")
     if "<!" in text.replace("<!--", ""):
@@ -89,15 +142,7 @@ def read_nccl(text: str) -> tuple[Device, ...]:
         raise InputError(f"NCCL topology: no XML: {error}") from None
     if system.tag != "system":
         raise InputError(f"NCCL topology: the outermost element is {system.tag[:64]!r}, not 'system'")
-    found: dict[str, Device] = {}
-    for cpu in system.iterfind("cpu"):
-        for device in _of_cpu(cpu):
-            if device.address in found:
-                raise InputError(f"NCCL topology: {device.address} is there twice")
-            found[device.address] = device
-            if len(found) > LARGEST:
-                raise InputError(f"NCCL topology: more than {LARGEST} devices")
-    return tuple(found[address] for address in sorted(found))
+    return system
 
 
 @dataclass(frozen=True)
