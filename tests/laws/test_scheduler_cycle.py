@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from neap.common.model.node import NodeObject
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU
-from neap.common.model.scheduling import Taint
+from neap.common.model.scheduling import Effect, Taint
 from neap.common.model.workload import Workload
 from neap.common.runtime.plugins import load
-from neap.scheduler.core.cycle import FITS, Cycle
-from neap.scheduler.core.evaluation import BUSY, NEVER, Evaluation, Places, Reason, Weighed
+from neap.scheduler.core.cycle import Cycle
+from neap.scheduler.core.evaluation import BUSY, FITS, NEVER, Evaluation, Places, Reason, Weighed
 from neap.scheduler.core.framework import Plugin, Policy
 from neap.scheduler.core.pod import pod_of
 from neap.scheduler.core.stamps import LISTED, Stamps
@@ -36,7 +36,7 @@ History = list[tuple[str, Any]]
 
 @st.composite
 def said_of_nodes(draw: st.DrawFn) -> tuple[str, Any]:
-    taints = draw(st.sampled_from([(), (Taint(key="k", value="v", effect="NoSchedule"),)]))
+    taints = draw(st.sampled_from([(), (Taint(key="k", value="v", effect=Effect.NO_SCHEDULE),)]))
     ratios = draw(st.sampled_from([{}, {CPU: 1.5}]))
     return "say", NodeObject(
         at=0.0, source="test", node=draw(st.sampled_from(NAMES)), taints=taints, ratios=ratios,
@@ -226,3 +226,16 @@ def test_every_change_of_a_row_is_listed_once() -> None:
     table.offer(an_offer("n2"), 1.0)
     assert table.changed_since(seen).tolist() == [table.rows["n2"]]
     assert table.columns[VERSION][table.rows["n2"]] == table.clock
+
+
+def test_a_dedicated_pod_on_an_over_committed_node_is_seen_by_what_was_kept_of_it() -> None:
+    table = NodeTable()
+    cycle, pod = Cycle(table, DEFAULT), pod_of(an_owner("u1"))
+    table.describe(a_node("n1", cores=16))
+    table.register(NodeObject(at=0.0, source="test", node="n1", ratios={CPU: 2.0}))
+    table.measure(a_usage("n1", cpu=4.0), 1.0)
+    before = cycle.evaluate(pod).scores.copy()
+    cycle.decide(pod_of(an_owner("d1", cores=8, qos=QosClass.DEDICATED)), 2.0)
+    bare = View(table.columns)
+    scores = [s for p in DEFAULT if p.plugin.score and (s := p.plugin.score(pod, bare, p.settings)) is not None]
+    assert cycle.evaluate(pod).scores.tolist() == [score.tolist() for score in scores] != before.tolist()

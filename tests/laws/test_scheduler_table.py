@@ -14,7 +14,8 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY, RECLAIMED_CPU
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.plugins import load
-from neap.scheduler.core.cycle import FITS, Cycle
+from neap.scheduler.core.cycle import Cycle
+from neap.scheduler.core.evaluation import FITS
 from neap.scheduler.core.framework import Plugin, Policy
 from neap.scheduler.core.pod import Pod, pod_of
 from neap.scheduler.core.table import VERSION, NodeTable

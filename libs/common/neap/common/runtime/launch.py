@@ -115,6 +115,7 @@ class Process:
     running: list[Running] = field(default_factory=list)
     bus: Bus | None = None
     trouble: str = "starting"
+    when_ready: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         for room in self.rooms:
@@ -215,6 +216,7 @@ class Process:
         async def all_ready() -> None:
             for running in self.running:
                 await running.ready.wait()
+            self.when_ready()
             get_logger("process").info("process.ready", services=[_who(running) for running in self.running])
 
         await unless(stop, all_ready())

@@ -46,6 +46,7 @@ from neap.common.units import Seconds
 
 CLEAN, CRASHED, UNSETTLED = 0, 1, 2
 CLOSING: Final[Seconds] = 5.0  # for connections and the last spans, after the services have ended
+STARTING: Final[Seconds] = 60.0  # after which cycles are collected even if there is still something to be read
 ATTEMPT: Final[Seconds] = 1.0  # for one try to reach the bus, before it is said that it is away
 CONFIG: Final = "NEAP_CONFIG"  # the file, where no --config is given
 COLLECT_EVERY: Final = 10_000  # objects made before cycles among them are searched for; nearly all of a report's die
@@ -67,12 +68,20 @@ def run(names: Sequence[str], argv: Sequence[str], environment: Mapping[str, str
         log.configure(level=settings.log_level, process=settings.name or title)
         rooms = tuple(find_room(name) for name in names)
         chosen = {room.name: sources.load(room.settings, room.name) for room in rooms}
-        process = Process(rooms, settings)
-        gc.set_threshold(COLLECT_EVERY)
+        process = Process(rooms, settings, when_ready=_begin_collecting)
+        gc.disable()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_live(process, chosen, sources, title))
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001  here a process ends
         return _tell(title, error)
+
+
+def _begin_collecting() -> None:
+    """What was read until now stays, and is not searched for cycles again and again: a tenth of a long start."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.set_threshold(COLLECT_EVERY)
+        gc.enable()
 
 
 def _sources(title: str, argv: Sequence[str], environment: Mapping[str, str]) -> Sources:
@@ -98,6 +107,7 @@ async def _live(process: Process, chosen: Mapping[str, Any], sources: Sources, t
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask)
+    loop.call_later(STARTING, _begin_collecting)
     try:
         async with deadline:
             await _serve(process, chosen, sources, title, stop)

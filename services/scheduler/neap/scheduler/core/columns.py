@@ -28,14 +28,21 @@ class Columns:
         self._room = 64
         self._arrays: dict[str, NDArray[Any]] = {}
         self._fills: dict[str, float] = {}
-        self._shown: dict[
-            str, NDArray[Any]
-        ] = {}  # the rows that there are, of columns asked for since the last one came
+        self._shown: dict[str, NDArray[Any]] = {}  # rows that are there, of columns asked for since the last came
+        self._kinds: dict[str, tuple[str, ...]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every column, in the order they came."""
         return tuple(self._arrays)
+
+    def kinds(self, prefix: str) -> tuple[str, ...]:
+        """The ends of the names of all columns `prefix/...`."""
+        found = self._kinds.get(prefix)
+        if found is None:
+            ends = tuple(name.partition("/")[2] for name in self._arrays if name.startswith(f"{prefix}/"))
+            found = self._kinds[prefix] = ends
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
@@ -52,12 +59,14 @@ class Columns:
             shape = (self._room, width) if width else (self._room,)
             self._arrays[name] = np.full(shape, fill, dtype=kind)
             self._fills[name] = fill
+            self._kinds.clear()
 
     def drop(self, name: str) -> None:
         """A column is no more; nothing if it was not there."""
         self._arrays.pop(name, None)
         self._fills.pop(name, None)
         self._shown.pop(name, None)
+        self._kinds.clear()
 
     def append(self) -> int:
         """One more row of fill values; returns its number."""

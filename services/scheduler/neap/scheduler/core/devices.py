@@ -64,13 +64,14 @@ class Devices(Keeper):
 
     def charge(self, row: int, placement: Placement, sign: int) -> Iterable[int]:
         """Network cards by percent; cards were told before."""
+        if not placement.devices and not placement.gpus:
+            return ()
         used = self._used.setdefault(row, {})
         for share in placement.devices:
             used[share.address] = used.get(share.address, 0) + sign * share.percent
             if not used[share.address]:
                 del used[share.address]
-        if placement.devices or placement.gpus:
-            self._change(row)
+        self._change(row)
         return ()
 
     def ask(self, pod: Pod) -> Hashable:

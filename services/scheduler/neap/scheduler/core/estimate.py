@@ -66,10 +66,12 @@ def estimate(workload: Workload, guess: Guess, portrait: Mapping[str, Sequence[f
     """See module docstring. `portrait` by kind, as in the service's profile; one that is none counts as absent."""
     cpu = memory = 0
     for container in workload.containers:
-        cpu += _one(container, (CPU, RECLAIMED_CPU), guess.cpu, guess.cpu_unasked)
-        memory += _one(container, (MEMORY, RECLAIMED_MEMORY), guess.memory, guess.memory_unasked)
+        cpu += _one(container, CPU, RECLAIMED_CPU, guess.cpu, guess.cpu_unasked)
+        memory += _one(container, MEMORY, RECLAIMED_MEMORY, guess.memory, guess.memory_unasked)
     cpu, memory = min(cpu, MOST), min(memory, MOST)
-    hours = {kind: whole for kind in KINDS if (whole := _hours((portrait or {}).get(kind, ())))}
+    if not portrait:
+        return Estimate(cpu, memory)
+    hours = {kind: whole for kind in KINDS if (whole := _hours(portrait.get(kind, ())))}
     if not hours:
         return Estimate(cpu, memory)
     told = Portrait(hours.get(CPU, (cpu,) * HOURS), hours.get(MEMORY, (memory,) * HOURS))
@@ -82,9 +84,10 @@ def _hours(amounts: Sequence[float]) -> tuple[int, ...]:
     return tuple(map(math.ceil, amounts)) if lawful else ()
 
 
-def _one(container: Container, kinds: tuple[str, ...], factor: float, unasked: int) -> int:
-    request = sum(container.requests.get(kind, 0) for kind in kinds)
-    limit = sum(container.limits.get(kind, 0) for kind in kinds)
+def _one(container: Container, owned: str, lent: str, factor: float, unasked: int) -> int:
+    requests, limits = container.requests, container.limits
+    request = requests.get(owned, 0) + requests.get(lent, 0)
+    limit = limits.get(owned, 0) + limits.get(lent, 0) if limits else 0
     if limit > request:
         return limit
     return round(request * factor) if request else unasked

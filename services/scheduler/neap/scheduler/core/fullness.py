@@ -58,10 +58,10 @@ def weighted(fulls: Sequence[Full], score: Callable[[Full], Numbers], *, whole: 
     if not fulls:
         return None
     size = len(fulls[0].after)
-    total, weights, everywhere = np.zeros(size), np.zeros(size), True
+    total, weights, everywhere = np.zeros(size), np.zeros(size), size > 0
     for full in fulls:
         part = score(full) if full.weight == 1 else full.weight * score(full)
-        if full.divisor.max(initial=0) < np.inf:  # every node has it
+        if size and full.divisor[full.divisor.argmax()] < np.inf:  # every node has it
             total += part
             weights += full.weight
         else:

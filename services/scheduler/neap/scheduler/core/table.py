@@ -177,7 +177,7 @@ class NodeTable:
         """A node appeared, or its machine changed."""
         row, columns = self.row(topology.node), self.columns
         columns[PRESENT][row] = True
-        for kind in [name.partition("/")[2] for name in columns.names if name.startswith("allocatable/")]:
+        for kind in columns.kinds("allocatable"):
             if kind not in self._lent:
                 columns[f"allocatable/{kind}"][row] = topology.allocatable.get(kind, 0)
         for kind, amount in topology.allocatable.items():

@@ -110,11 +110,12 @@ def idle(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     weights = (settings.cpu_weight, settings.memory_weight)
     if not _concerns(pod, settings) or sum(weights) <= 0:
         return None
+    if settings.score == "least":
+        return _least(pod, view, settings)
     total = np.zeros(view.size)
     for index, weight in enumerate(weights):
         if weight > 0:
-            score = _least if settings.score == "least" else _nearest
-            total += weight * score(pod, view, index, settings)
+            total += weight * _nearest(pod, view, index, settings)
     return np.where(view.column(FRESH), total / sum(weights), 0.0)
 
 
@@ -126,28 +127,36 @@ def _concerns(pod: Pod, settings: Settings) -> bool:
     return not settings.asked_only or pod.workload.annotations.get(LOAD_AWARE) == "true"
 
 
-def _least(pod: Pod, view: View, index: int, settings: Settings) -> Numbers:
-    used, flying = (USED[index], FLYING[index]) if pod.guest else (USED_BY_OWNERS[index], FLYING_OWNERS[index])
-    key = ("load_aware/windows", used, settings.recent_weight, settings.hour_weight, settings.day_weight)
-    idle, total, others, weights = view.told(key, lambda some: _windows(some, used, KINDS[index], settings)).T
-    left = (idle - pod.estimate.amounts[index] - view.column(flying)) / total
-    recent = np.minimum(np.maximum(100 * left, 0.0), 100.0)
-    mean: Numbers = (settings.recent_weight * recent + others) / weights
-    return mean
+def _least(pod: Pod, view: View, settings: Settings) -> Numbers:
+    useds, flyings = (USED, FLYING) if pod.guest else (USED_BY_OWNERS, FLYING_OWNERS)
+    key = ("load_aware/least", useds[0], settings.cpu_weight, settings.memory_weight,
+           settings.recent_weight, settings.hour_weight, settings.day_weight)  # fmt: skip
+    told = view.told(key, lambda some: _windows(some, useds, settings)).T
+    flying = np.array([view.column(name) for name in flyings])
+    recent = 100 * ((told[0:2] - np.array(pod.estimate.amounts)[:, None] - flying) / told[2:4])
+    cpu, memory = told[4:6] * np.minimum(np.maximum(recent, 0.0), 100.0)
+    score: Numbers = np.minimum(cpu + memory + told[6], 100.0)
+    return score
 
 
-def _windows(view: View, used: str, kind: str, settings: Settings) -> Numbers:
-    """Per row: T − u of recent; T, ∞ where it is 0; Σ w · s over hour and day; Σ w over the known windows."""
-    total, recent = view.allocatable(kind), _recent(view, used)
-    others, weights = np.zeros(view.size), np.full(view.size, settings.recent_weight)
-    for name, weight in ((hour_of(used), settings.hour_weight), (day_of(used), settings.day_weight)):
-        seen = view.column(name)
-        known = ~np.isnan(seen)
-        others += np.where(known, weight * idle_score(total, seen, 0.0, 0.0), 0.0)
-        weights += weight * known
-    none = weights == 0
-    others[none], weights[none] = idle_score(total, recent, 0.0, 0.0)[none], 1.0
-    return np.column_stack((total - recent, np.where(total > 0, total, np.inf), others, weights))
+def _windows(view: View, useds: Sequence[str], settings: Settings) -> Numbers:
+    """Per row, CPU before memory: T − u of recent; T, ∞ where it is 0; the weight of s of recent; then the rest of s."""
+    both, rest = (settings.cpu_weight, settings.memory_weight), np.zeros(view.size)
+    idle, totals, weights = list[Numbers](), list[Numbers](), list[Numbers]()
+    fresh = view.column(FRESH)
+    for kind, used, of_kind in zip(KINDS, useds, both, strict=True):
+        total, recent = view.allocatable(kind), _recent(view, used)
+        others, known = np.zeros(view.size), np.full(view.size, settings.recent_weight)
+        for name, weight in ((hour_of(used), settings.hour_weight), (day_of(used), settings.day_weight)):
+            seen = view.column(name)
+            others += np.where(np.isnan(seen), 0.0, weight * idle_score(total, seen, 0.0, 0.0))
+            known += weight * ~np.isnan(seen)
+        others = np.where(known > 0, others, idle_score(total, recent, 0.0, 0.0))
+        share = np.where(fresh, of_kind / sum(both) / np.where(known > 0, known, 1.0), 0.0)
+        rest += share * others
+        idle, weights = [*idle, total - recent], [*weights, share * settings.recent_weight]
+        totals.append(np.where(total > 0, total, np.inf))
+    return np.column_stack((*idle, *totals, *weights, rest))
 
 
 def _nearest(pod: Pod, view: View, index: int, settings: Settings) -> Numbers:
