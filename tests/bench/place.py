@@ -130,11 +130,14 @@ async def a_scheduler(url: str, bus: Bus, *, until: Workload | None = None) -> A
         process = await spawn(command, log=Path(folder) / "log")
         try:
             async with asyncio.timeout(LONGEST):
-                while (await answer(bus, asked)) != ("placed" if until else "unknown"):  # noqa: ASYNC110  it is another process
+                while (await answer(bus, asked)) != ("placed" if until else "unknown"):
+                    if process.returncode is not None:
+                        raise RuntimeError((Path(folder) / "log").read_text()[-2000:])
                     await asyncio.sleep(0.02)
             yield
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             async with asyncio.timeout(LONGEST):
                 await process.wait()
 

@@ -54,7 +54,7 @@ from neap.common.runtime.plugins import load
 from neap.common.runtime.service import Outside
 from neap.common.units import GIB
 from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.machine import SchedulerMachine
+from neap.scheduler.core.machine import FIRST, SchedulerMachine
 from neap.scheduler.settings import SCORERS, Settings
 from neap.scheduler.wiring import PACKAGE, policies, wire
 from tests.unit.scheduler_world import Streams, a_guest, a_node, a_usage, an_offer, an_owner
@@ -245,7 +245,7 @@ class Sufferer:
         settings = Settings(order=(*order, *SCORERS))
         self.machine = SchedulerMachine(settings, policies(settings), seed=1)
         self.streams, self.at, self.failing, self._heard = Streams(), 0.0, False, 0
-        for channel in (TOPOLOGY, WORKLOAD, PLACEMENTS):
+        for channel in FIRST:
             self.tell(Synced(0.0, channel))
 
     def tell(self, event: Event) -> None:

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from neap.common.contract.catalogue import PLACEMENTS, TOPOLOGY, WORKLOAD
+from neap.common.contract.catalogue import PLACEMENTS, WORKLOAD
 from neap.common.model.gpu import empty_rooms
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
 from neap.common.model.placement import Placed, Released
@@ -24,7 +24,7 @@ from neap.scheduler.core.appends import AppendSettings
 from neap.scheduler.core.machine import SchedulerMachine
 from neap.scheduler.core.pod import Pod
 from neap.scheduler.settings import Settings
-from tests.unit.scheduler_world import Streams, a_node, an_owner, policies
+from tests.unit.scheduler_world import Streams, a_node, an_owner, known, policies
 
 NODES = [a_node("n1", cores=4, cards=1), a_node("n2", cores=4, cards=2), a_node("n3", cores=6)]
 SETTINGS = Settings(append=AppendSettings(checkpoint_every=8, waiting=3))
@@ -55,7 +55,8 @@ class LedgerRace(RuleBasedStateMachine):
         self.synced = [False, False]
         for node in self.nodes:
             self.tell(Arrived(self.at, node))
-        self.tell(Synced(self.at, TOPOLOGY))
+        for event in known(self.at):
+            self.tell(event)
 
     def tell(self, event: Event) -> None:
         for instruction in self.machine.handle(event):

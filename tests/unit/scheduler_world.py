@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neap.common.bus.port import LostRace, Stored
-from neap.common.contract.catalogue import PLACEMENTS, TOPOLOGY, WORKLOAD
+from neap.common.contract.catalogue import NODES, PLACEMENTS, PROFILES, TOPOLOGY, WORKLOAD
 from neap.common.model.advice import Headroom
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
 from neap.common.model.placement import LedgerEntry, Placed, Placement, fold
@@ -113,6 +113,11 @@ def a_guest(uid: str = "g1", *, cores: float = 1, **more: Any) -> Workload:
     )
 
 
+def known(at: float = 0.0) -> tuple[Synced, ...]:
+    """All that is said of nodes and services was read."""
+    return tuple(Synced(at, channel) for channel in (TOPOLOGY, NODES, PROFILES))
+
+
 class Streams:
     """What the bus stores: one stream of workloads, one of ledgers, both with dedupe by id, and what was heard of them."""
 
@@ -162,7 +167,7 @@ class World:
         """A new process: everything stored is replayed."""
         self.machine = SchedulerMachine(self._settings, policies(*self._names), seed=1)
         self._heard_workloads = self._heard_ledger = 0
-        self.tell(*(Arrived(self.at, node) for node in self.nodes), Synced(self.at, TOPOLOGY))
+        self.tell(*(Arrived(self.at, node) for node in self.nodes), *known(self.at))
         self.hear()
         self.tell(Synced(self.at, WORKLOAD), Synced(self.at, PLACEMENTS))
 

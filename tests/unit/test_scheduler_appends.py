@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from neap.common.bus.port import LostRace, Stored
-from neap.common.contract.catalogue import PLACEMENTS, TOPOLOGY, WORKLOAD
+from neap.common.contract.catalogue import PLACEMENTS, WORKLOAD
 from neap.common.model.lifecycle import Submitted
 from neap.common.model.placement import Placed, Released
 from neap.common.runtime.machine import Append, Arrived, Decide, Done, Event, Failed, Instruction, Synced, Tick
 from neap.scheduler.core.machine import SchedulerMachine
 from neap.scheduler.settings import Settings
-from tests.unit.scheduler_world import a_node, an_owner, policies
+from tests.unit.scheduler_world import a_node, an_owner, known, policies
 
 
 class Race:
@@ -20,7 +20,7 @@ class Race:
     def __init__(self) -> None:
         self.machine = SchedulerMachine(Settings(), policies())
         begin: list[Event] = [Arrived(0.0, a_node("n1")), Arrived(0.0, a_node("n2"))]
-        for event in (*begin, Synced(0.0, TOPOLOGY), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
+        for event in (*begin, *known(), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
             self.tell(event)
         (self.append,) = self.appends(
             Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from neap.common.bus.port import LostRace
-from neap.common.contract.catalogue import PLACEMENTS, TOPOLOGY, WORKLOAD, ExplainRequest
+from neap.common.contract.catalogue import TOPOLOGY, WORKLOAD, ExplainRequest
 from neap.common.errors import InputError, WireError
 from neap.common.model.advice import Headroom
 from neap.common.model.device import DeviceState
@@ -24,7 +24,7 @@ from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Append, Arrived, Count, Done, Gone, Instruction, Synced, Tick
 from neap.common.units import GIB
 from neap.scheduler.core.load import FRESH, PERIOD, USED, USED_BY_OWNERS
-from neap.scheduler.core.machine import SchedulerMachine
+from neap.scheduler.core.machine import FIRST, SchedulerMachine
 from neap.scheduler.core.sound import Refusals
 from neap.scheduler.core.table import NodeTable
 from neap.scheduler.settings import Settings
@@ -196,7 +196,7 @@ def test_what_a_guest_is_said_to_use_never_makes_owners_use_more_than_the_node(c
 
 def test_a_node_that_vanishes_between_filter_and_append_costs_one_retry() -> None:
     machine = SchedulerMachine(Settings(), policies(), seed=1)
-    for channel in (TOPOLOGY, WORKLOAD, PLACEMENTS):
+    for channel in FIRST:
         machine.handle(Synced(0.0, channel))
     machine.handle(Arrived(0.0, a_node("n1")))
     subject = WORKLOAD.at(namespace="shop", name="u1").subject

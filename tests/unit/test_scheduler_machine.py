@@ -6,17 +6,17 @@ import re
 
 import pytest
 
-from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, TOPOLOGY, WORKLOAD, ExplainRequest
+from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, WORKLOAD, ExplainRequest
 from neap.common.errors import SettingsError
 from neap.common.model.device import DeviceState
 from neap.common.model.lifecycle import Ended, EndReason, Submitted
-from neap.common.model.placement import Checkpoint, Placed, Released
+from neap.common.model.placement import Checkpoint, Placed, Placement, Released
 from neap.common.runtime.machine import Append, Arrived, Count, Decide, Done, Emit, Event, Failed, Gone, Synced, Tick
 from neap.scheduler.core.appends import AppendSettings
-from neap.scheduler.core.machine import SchedulerMachine
+from neap.scheduler.core.machine import FIRST, SchedulerMachine
 from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies as wired
-from tests.unit.scheduler_world import World, a_guest, a_node, a_usage, an_offer, an_owner, policies
+from tests.unit.scheduler_world import World, a_guest, a_node, a_usage, an_offer, an_owner, known, policies
 
 
 def test_a_submitted_workload_is_placed_with_a_reason_that_has_the_numbers_in_it() -> None:
@@ -38,7 +38,7 @@ def test_nothing_is_decided_before_everything_stored_was_read() -> None:
     machine = SchedulerMachine(Settings(), policies())
     silent: list[Event] = [
         Arrived(0.0, a_node()),
-        Synced(0.0, TOPOLOGY),
+        *known(0.0),
         Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1),
         Synced(0.0, WORKLOAD),
         Tick(1.0, "cycle"),
@@ -56,7 +56,7 @@ def test_a_placement_whose_line_was_lost_in_a_crash_is_told_after_the_restart_un
         item
         for event in (
             Arrived(9.0, a_node("n1")),
-            Synced(9.0, TOPOLOGY),
+            *known(9.0),
             Arrived(
                 9.0, Submitted(at=0.0, source="t", workload=an_owner("cart", cores=2)), "neap.v1.workload.shop.cart", 1
             ),
@@ -254,7 +254,7 @@ def test_a_checkpoint_follows_after_enough_entries_and_restores_the_same_state()
 
 def test_a_denied_append_frees_what_it_reserved_and_tries_again_later() -> None:
     machine = SchedulerMachine(Settings(), policies())
-    for event in (Arrived(0.0, a_node()), Synced(0.0, TOPOLOGY), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
+    for event in (Arrived(0.0, a_node()), *known(), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
         machine.handle(event)
     out = machine.handle(
         Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1)
@@ -269,7 +269,7 @@ def test_a_denied_append_frees_what_it_reserved_and_tries_again_later() -> None:
 def test_an_append_of_unknown_outcome_is_sent_again_and_the_workload_goes_nowhere_else() -> None:
     machine = SchedulerMachine(Settings(), policies())
     begin: list[Event] = [Arrived(0.0, a_node("n1")), Arrived(0.0, a_node("n2"))]
-    for event in (*begin, Synced(0.0, TOPOLOGY), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
+    for event in (*begin, *known(), Synced(0.0, PLACEMENTS), Synced(0.0, WORKLOAD)):
         machine.handle(event)
     out = machine.handle(
         Arrived(0.0, Submitted(at=0.0, source="t", workload=an_owner()), "neap.v1.workload.shop.u1", 1)
@@ -347,3 +347,20 @@ def test_emits_carry_deterministic_ids() -> None:
     world = World(a_node())
     world.submit(an_owner("bad", cores=-1))
     assert [i.id for i in world.instructions if isinstance(i, Emit)] == ["bad.1.invalid"]
+
+
+def test_who_was_placed_elsewhere_meanwhile_is_not_placed_here_as_well() -> None:
+    machine = SchedulerMachine(Settings(), policies())
+    machine.handle(Arrived(0.0, a_node("n1")))
+    for channel in FIRST:
+        machine.handle(Synced(0.0, channel))
+    for number, uid in enumerate(("u1", "u2"), start=1):  # the first append is never answered, the second one waits
+        workload = an_owner(uid)
+        subject = WORKLOAD.at(namespace=workload.namespace, name=workload.name).subject
+        machine.handle(Arrived(1.0, Submitted(at=1.0, source="test", workload=workload), subject, number))
+    theirs = Placement(workload=an_owner("u2"), charged=an_owner("u2").requests)
+    entry = Placed(at=1.0, source="scheduler", node="n2", placement=theirs, reason="another scheduler's")
+    machine.handle(Arrived(2.0, entry, PLACEMENTS.at(node="n2").subject, 1))
+    machine.validate()
+    assert machine.explain(ExplainRequest(namespace="shop", name="u2")).node == "n2"
+    assert machine.explain(ExplainRequest(namespace="shop", name="u1")).node == "n1"

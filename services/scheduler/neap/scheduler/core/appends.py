@@ -156,7 +156,7 @@ class Appends:
         ledger = self._ledgers.of(op.node)
         match outcome:
             case Stored(duplicate=False, seq=seq):
-                self._ledgers.fold(op.entry, seq)
+                self._ledgers.fold(op.entry, seq, at)
                 return self._decide(op, stored=True)
             case Stored(seq=seq):
                 op.heard_at = seq

@@ -7,6 +7,7 @@ once, whether it was heard or came back as the answer to an own append: `seq` de
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
 from neap.common.model.workload import Workload
@@ -85,7 +86,7 @@ class Ledgers:
         """Everything held anywhere."""
         return tuple(self._node_of)
 
-    def fold(self, entry: LedgerEntry, seq: int) -> tuple[str, ...] | None:
+    def fold(self, entry: LedgerEntry, seq: int, now: Seconds = -inf) -> tuple[str, ...] | None:
         """Take one entry over; returns the uids it changed, None if it was folded before."""
         ledger = self.of(entry.node)
         if seq <= ledger.seq:
@@ -94,13 +95,13 @@ class Ledgers:
         ledger.since_checkpoint += 1
         match entry:
             case Placed(placement=placement, at=at, reason=reason):
-                self._gain(ledger, placement, at, Held(placement, seq, reason, at))
+                self._gain(ledger, placement, at, Held(placement, seq, reason, at), now)
                 return (placement.workload.uid,)
             case Released(uid=uid):
                 self._lose(ledger, uid)
                 return (uid,)
             case Checkpoint():
-                return self._replace(ledger, entry, seq)
+                return self._replace(ledger, entry, seq, now)
 
     def validate(self) -> None:
         """Nobody is held twice, and everything held is charged."""
@@ -114,20 +115,20 @@ class Ledgers:
         gangs = {uid for uid, node in seen.items() if self._of[node].held[uid].placement.workload.gang is not None}
         assert gangs == {uid for flock in self.flocks.values() for uid in flock.held}, "a gang has lost count"
 
-    def _replace(self, ledger: Ledger, entry: Checkpoint, seq: int) -> tuple[str, ...]:
-        now = {placement.workload.uid: placement for placement in entry.placements}
-        changed = [uid for uid in ledger.held if uid not in now]
+    def _replace(self, ledger: Ledger, entry: Checkpoint, seq: int, now: Seconds) -> tuple[str, ...]:
+        fresh = {placement.workload.uid: placement for placement in entry.placements}
+        changed = [uid for uid in ledger.held if uid not in fresh]
         for uid in changed:
             self._lose(ledger, uid)
-        for uid, placement in now.items():
+        for uid, placement in fresh.items():
             before = ledger.held.get(uid)
             if before is None or before.placement != placement:
-                self._gain(ledger, placement, entry.at, Held(placement, seq))
+                self._gain(ledger, placement, entry.at, Held(placement, seq), now)
                 changed.append(uid)
         ledger.since_checkpoint = 0
         return tuple(changed)
 
-    def _gain(self, ledger: Ledger, placement: Placement, at: Seconds, held: Held) -> None:
+    def _gain(self, ledger: Ledger, placement: Placement, at: Seconds, held: Held, now: Seconds) -> None:
         uid = placement.workload.uid
         ledger.held[uid], self._node_of[uid] = held, ledger.node
         gang = placement.workload.gang
@@ -135,7 +136,7 @@ class Ledgers:
             flock = self.flocks.setdefault(gang_lane(placement.workload), Flock())
             flock.held[uid] = ledger.node
             flock.whole |= len(flock.held) >= gang.least or (held.reason == "" and held.at == 0.0)
-        self._table.charge(ledger.node, placement, at)
+        self._table.charge(ledger.node, placement, at, now=now)
 
     def _lose(self, ledger: Ledger, uid: str) -> None:
         lost = ledger.held.pop(uid, None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Annotated, Final
 
 import msgspec
@@ -32,6 +33,7 @@ FLYING: Final = ("flying/cpu", "flying/memory")
 FLYING_OWNERS: Final = ("flying/cpu/owners", "flying/memory/owners")
 KNOWN: Final = "usage/known"
 FRESH: Final = "usage/fresh"
+MOST_STALE: Final = 1024  # entries about pods that are no longer in flight, beside three for each that is
 AT: Final = "usage/at"
 PERIOD: Final = "usage/period"
 Age = Annotated[Seconds, Meta(gt=0, le=DAY, extra={"unit": "seconds"})]
@@ -67,12 +69,23 @@ class Load:
         columns.add(KNOWN, np.bool_)
         columns.add(FRESH, np.bool_)
         self._flying: dict[int, dict[str, _Flight]] = {}
+        self._count = 0  # in flight
+        self._due: list[tuple[Seconds, int, str]] = []  # a heap: when to look whether a flight is over; may be stale
         self._guests: dict[int, tuple[int, dict[str, tuple[float, float]]]] = {}  # full report's seq, guests by cgroup
 
     def take_off(self, row: int, uid: str, at: Seconds, estimate: Estimate, *, guest: bool) -> None:
         """A pod was placed, and nobody has measured it yet."""
         self._flying.setdefault(row, {})[uid] = _Flight(at, estimate, guest)
+        self._count += 1
+        heappush(self._due, (at + self._patience(row), row, uid))
+        if len(self._due) > 4 * self._count + MOST_STALE:
+            self._due = [(f.at + self._patience(r), r, u) for r, some in self._flying.items() for u, f in some.items()]
+            heapify(self._due)
         self._add(row, estimate, guest, 1)
+
+    def is_over(self, row: int, at: Seconds, now: Seconds) -> bool:
+        """Whether a pod placed then is no longer waited for."""
+        return now - at > self._patience(row)
 
     def flying_since(self, row: int, uid: str) -> Seconds | None:
         """When a pod was placed that nobody has measured yet; None if it is not in flight."""
@@ -84,6 +97,7 @@ class Load:
         flights = self._flying.get(row)
         flight = flights.pop(uid, None) if flights else None
         if flight is not None:
+            self._count -= 1
             self._add(row, flight.estimate, flight.guest, -1)
             if not flights:
                 del self._flying[row]
@@ -122,14 +136,20 @@ class Load:
         limit = np.maximum(limits.usage, limits.usage_periods * columns[PERIOD])
         stale = np.flatnonzero(columns[FRESH] & (at - columns[AT] > limit))
         columns[FRESH][stale] = False
-        landed: list[int] = []
-        for row in list(self._flying):
-            patience = max(limits.in_flight, limits.in_flight_periods * columns[PERIOD][row])
-            late = [uid for uid, flight in self._flying[row].items() if at - flight.at > patience]
-            for uid in late:
+        landed: dict[int, None] = {}
+        while self._due and at > self._due[0][0]:
+            _, row, uid = heappop(self._due)
+            since = self.flying_since(row, uid)
+            if since is not None and self.is_over(row, since, at):
                 self.land(row, uid)
-            landed += [row] * bool(late)
+                landed[row] = None
+            elif since is not None:  # its reports come more seldom than it seemed
+                heappush(self._due, (since + self._patience(row), row, uid))
         return [*map(int, stale), *landed]
+
+    def _patience(self, row: int) -> Seconds:
+        limits = self._staleness
+        return max(limits.in_flight, limits.in_flight_periods * float(self._columns[PERIOD][row]))
 
     def _add(self, row: int, estimate: Estimate, guest: bool, sign: int) -> None:
         for name, owners, amount in zip(FLYING, FLYING_OWNERS, estimate.amounts, strict=True):

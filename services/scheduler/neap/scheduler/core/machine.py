@@ -66,6 +66,8 @@ from neap.scheduler.settings import Settings
 UNTOLD: Final[Seconds] = 600.0  # well inside the trail's window for repeated ids
 GANG_SHAPES: Final = 32  # evaluations kept for members that look at one domain each
 
+FIRST: Final = (TOPOLOGY, NODES, PROFILES, WORKLOAD, PLACEMENTS)  # read to their end before anything is decided
+
 
 class SchedulerMachine:
     """See module docstring."""
@@ -107,7 +109,7 @@ class SchedulerMachine:
         self._unconfirmed = Unconfirmed(self._desk, settings.confirm)
         self._answers = Answers(self._desk, policies)
         self._devices: dict[str, DeviceState] = {}
-        self._unsynced: list[Channel[Any]] = [WORKLOAD, PLACEMENTS, TOPOLOGY]
+        self._unsynced: list[Channel[Any]] = list(FIRST)
         self._flushed_at: Seconds | None = None
         self._told_waiting = 0
 
@@ -204,7 +206,7 @@ class SchedulerMachine:
         self._advance(at)
 
     def _ledger_entry(self, entry: LedgerEntry, seq: int, at: Seconds) -> None:
-        uids = self._ledgers.fold(entry, seq)
+        uids = self._ledgers.fold(entry, seq, at)
         self._ledgers.followed = max(self._ledgers.followed, seq)
         for uid in uids or ():
             place = self._ledgers.find(uid)

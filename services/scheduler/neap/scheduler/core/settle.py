@@ -40,11 +40,12 @@ class Settler:
         if record is None or not desk.is_mine(uid):
             return
         op = desk.appends.of(uid)
+        place = desk.ledgers.find(uid)
         if op is not None:
-            if not record.over(op.attempt) or desk.appends.cancel(uid) is None:
+            in_vain = place is not None and place[0] != op.node and place[1].attempt >= op.attempt
+            if not (record.over(op.attempt) or in_vain) or desk.appends.cancel(uid) is None:
                 return
             desk.table.discharge(op.node, uid)
-        place = desk.ledgers.find(uid)
         if uid in desk.nominated and not self._keep_nominated(record, place):
             self._give_back(uid)
         if place is not None:

@@ -260,11 +260,14 @@ class NodeTable:
 
     # -- who owns what -----------------------------------------------------------------------------------------------
 
-    def charge(self, node: str, placement: Placement, at: Seconds) -> None:
-        """A workload holds its part of a node from now on; replaces what it held there before."""
+    def charge(self, node: str, placement: Placement, at: Seconds, *, now: Seconds = -np.inf) -> None:
+        """A workload holds its part of a node since `at`; replaces what it held there before."""
         workload = placement.workload
         row, guest = self.row(node), workload.qos is QosClass.RECLAIMED
-        if workload.uid in self._charges[row]:
+        before = self._charges[row].get(workload.uid)
+        if before is placement:
+            return  # reserved here, and now on the ledger
+        if before is not None:
             self.discharge(node, workload.uid)
         self._charges[row][workload.uid] = placement
         if guest:
@@ -276,7 +279,8 @@ class NodeTable:
         for keeper in self._of_charges:
             for other in keeper.charge(row, placement, 1):
                 (self._touch if other == row else self._move)(other)
-        self.load.take_off(row, workload.uid, at, self.portraits.expected(workload), guest=guest)
+        if not self.load.is_over(row, at, now):
+            self.load.take_off(row, workload.uid, at, self.portraits.expected(workload), guest=guest)
         self._move(row)
 
     def discharge(self, node: str, uid: str) -> None:
