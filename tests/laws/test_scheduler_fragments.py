@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neap.common.model.gpu import MOST_CONTAINERS
+from neap.common.model.placement import GpuShare, Placement
+from neap.scheduler.core import card_states, cards
+from neap.scheduler.core.cards import CONTAINERS, CORE, MEMORY, MODEL, STATES
 from neap.scheduler.core.census import EVERY, LEAST, MOST, SEEN, TYPICAL, WINDOW, Census
 from neap.scheduler.core.columns import Columns, code
 from neap.scheduler.core.fragments import Mix, Room
 from neap.scheduler.core.pod import pod_of
 from neap.scheduler.core.table import NodeTable
 from neap.scheduler.core.typical import Typical, shape_of
+from neap.scheduler.plugins import fgd
 from neap.scheduler.plugins.fgd import PUBLISHED, Ask, Rule, descend
-from tests.unit.scheduler_world import a_guest, a_node, an_owner, policies
+from tests.unit.scheduler_world import a_card, a_guest, a_node, an_owner, policies
 
 MODELS = ("T4", "A10", "G2")
 SIZES = st.sampled_from([100, 330, 500, 650, 1000])
@@ -101,6 +108,64 @@ def test_a_score_is_the_steps_of_what_is_stranded_before_and_after(
     assert (np.abs(found.score - score)[found.found] <= 1.0 + 1e-9).all(), "the floor takes less than a step"
     asked = [(ask.cards * ask.core) for ask in asks]
     assert (room.cards.sum(axis=1) - found.cards.sum(axis=1) == sum(asked))[found.found].all()
+
+
+def room_of(table: NodeTable, asked: tuple[str, ...]) -> Room:
+    core, memory, models = (table.columns[name] for name in (CORE, MEMORY, MODEL))
+    allowed = (core > 0) & (table.columns[CONTAINERS] < MOST_CONTAINERS)
+    if asked:
+        allowed &= np.isin(models, [code(model) for model in asked])
+    return Room(table.view().free("cpu"), np.maximum(core, 0) * 10, memory, models, allowed)
+
+
+@given(
+    st.lists(typical(), min_size=1, max_size=8),
+    st.lists(st.lists(st.tuples(st.sampled_from(MODELS), st.sampled_from([9000, 16000])), max_size=5), max_size=5),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(1, 100), st.integers(0, 9000)), max_size=30),
+    st.sampled_from([(33, 4000), (50, 9000), (100, 0), (200, 0), None]),
+    st.sets(st.sampled_from(MODELS), max_size=1).map(tuple),
+    st.tuples(st.booleans(), st.sampled_from([2, card_states.FEW])),
+)
+def test_what_is_looked_up_for_the_cards_left_is_what_these_cards_score(
+    pods: list[Typical],
+    nodes: list[list[tuple[str, int]]],
+    charges: list[tuple[int, int, int, int]],
+    gpu: tuple[int, int] | None,
+    models: tuple[str, ...],
+    way: tuple[bool, int],
+) -> None:
+    (ahead, few), table = way, NodeTable()
+    pod = pod_of(an_owner(cores=3, gpu=gpu, gpu_models=models))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cards, "FEW", few)
+        table.columns.facts[STATES].most = few
+        for number, some in enumerate([*nodes, [("T4", 16000)]]):
+            shown = tuple(a_card(index, memory, model) for index, (model, memory) in enumerate(some))
+            table.describe(msgspec.structs.replace(a_node(f"n{number}", cores=16), cards=shown))
+        table.columns.facts[TYPICAL] = mix = Mix(pods)
+        for number, (node, card, core, memory) in enumerate(charges):
+            gpus = (GpuShare(container="main", card=card, core=core, memory_mib=memory),)
+            placement = Placement(workload=an_owner(f"u{number}"), charged={"cpu": 100 * core}, gpus=gpus)
+            table.charge(f"n{min(node, len(nodes))}", placement, 0.0)
+            found = fgd.least_stranding(pod, table.view(), fgd.Settings(ahead=ahead))
+            asks = [Ask(ask.cards, ask.core * 10, ask.memory_mib) for ask in pod.asks]
+            score = descend(mix, room_of(table, models), 3000, asks, Rule(ahead=ahead)).score
+            bare = np.array([not some for some in [*nodes, [1]]])
+            assert found is not None
+            assert np.array_equal(found, np.where(bare, 0.0 if asks else 100.0, score))
+
+
+@given(st.permutations(range(4)))
+def test_cards_in_another_order_are_the_same_state_unless_untouched_ones_change_places(order: list[int]) -> None:
+    states, rows = card_states.CardStates(16), np.array([[50, 20, 100, 100], [9000, 500, 9000, 16000], [7, 7, 7, 7]])
+
+    def number(cells: np.ndarray, *full: int) -> int:
+        return states.number(*cells, np.isin(np.arange(4), full))
+
+    first, moved = number(rows), number(rows[:, order])
+    assert (moved == first) == (order.index(2) < order.index(3)), "whole cards are the first untouched ones"
+    assert number(rows, 1) != first, "a card that takes no other container is something else"
+    assert [states.idle[one] for one in (first, moved)] == [2700.0, 2700.0]
 
 
 def test_what_came_here_becomes_typical_in_time_and_only_if_it_is_something_else() -> None:

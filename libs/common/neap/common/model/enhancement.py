@@ -35,12 +35,18 @@ class Enhancement(msgspec.Struct, frozen=True, kw_only=True):
     numa_nodes: int = 1  # at least so many NUMA nodes bear a part of it
 
 
+NOTHING: Final = Enhancement()
+_KEYS: Final = frozenset({MEMORY_KEY, NODES_KEY, *FLAGS.values()})
+
+
 def enhancement(annotations: Mapping[str, str], qos: QosClass) -> Enhancement:
     """What a pod of this class asks for.
 
     Raises:
         InputError: not readable, asked twice and differently, or an illegal pair.
     """
+    if _KEYS.isdisjoint(annotations):
+        return NOTHING
     asked = _object(annotations)
     flags = {flag: _flag(annotations, asked, flag) for flag in FLAGS}
     wish = Enhancement(**flags, numa_nodes=_count(annotations))

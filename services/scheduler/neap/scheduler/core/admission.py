@@ -6,7 +6,6 @@ The rules of GPU asks are in common.model.gpu. Amounts finer than a unit do not 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -84,9 +83,12 @@ def _wrong_names(workload: Workload, subject: str) -> Iterator[str]:
         yield str(error)
     if heard and (heard["namespace"], heard["name"]) != (workload.namespace, workload.name):
         yield f"{workload.key} was submitted under the name of {heard['namespace']}/{heard['name']}"
-    for name, count in Counter(container.name for container in workload.containers).items():
-        if count > 1 or not PLAIN.fullmatch(name):
-            yield f"container name {name[:64]!r} is {'not unique' if count > 1 else 'missing or not printable'}"
+    seen = set[str]()
+    for container in workload.containers:
+        if container.name in seen or not PLAIN.fullmatch(container.name):
+            wrong = "not unique" if container.name in seen else "missing or not printable"
+            yield f"container name {container.name[:64]!r} is {wrong}"
+        seen.add(container.name)
 
 
 def _wrong_amounts(amounts: Mapping[str, int], where: str) -> Iterator[str]:

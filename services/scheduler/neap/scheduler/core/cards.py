@@ -1,8 +1,8 @@
 """Columns of GPU cards: what is left on each, one cell per card of the node.
 
-A cell of a card that is not there is −1 in every column, so nothing ever fits on it; two columns sum a node up. The
-arithmetic of shares is neap.common.model.gpu; these columns only answer "which nodes have a card that ..." for all
-nodes at once.
+A cell of a card that is not there is −1 in every column, so nothing ever fits on it; two columns sum a node up, and one
+numbers what is left on all its cards together, for those who look things up by it (core/card_states.py). The arithmetic
+of shares is neap.common.model.gpu; these columns only answer "which nodes have a card that ..." for all nodes at once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from neap.common.model.gpu import WHOLE_CARD, CardRoom
+from neap.common.model.gpu import MOST_CONTAINERS, WHOLE_CARD, CardRoom
 from neap.common.model.placement import GpuShare
 from neap.common.model.resource import LARGEST
 from neap.common.model.topology import Card
+from neap.scheduler.core.card_states import FEW, CardStates
 from neap.scheduler.core.columns import Columns, code
 
 CARDS: Final = 16  # per node; a machine with more shows its first sixteen
@@ -27,6 +28,10 @@ MODEL: Final = "card/model"  # columns.code of its name
 INDEX: Final = "card/index"  # its number on the node
 COUNT: Final = "cards/count"  # of the node
 CORE_USED: Final = "cards/core-used"  # percent, summed over the node's cards
+STATE: Final = (
+    "cards/state"  # the number of what is left on the cards; a name, and another one may be given to all rows
+)
+STATES: Final = "cards/states"  # the fact that gives the numbers, CardStates
 _ALL: Final = (CORE, MEMORY, TOTAL, CONTAINERS, MODEL, INDEX)
 
 
@@ -39,6 +44,8 @@ class Cards:
             columns.add(name, np.int64, fill=-1, width=CARDS)
         columns.add(COUNT, np.float64)
         columns.add(CORE_USED, np.float64)
+        columns.add(STATE, np.intp)
+        columns.facts[STATES] = CardStates(CARDS)
         self._cards: dict[int, tuple[Card, ...]] = {}
         self._cells: dict[int, dict[int, int]] = {}  # by row: number of a card -> its cell
         self._rooms: dict[int, tuple[CardRoom, ...]] = {}  # by row, until it changes
@@ -69,6 +76,7 @@ class Cards:
                 self._columns[CORE_USED][row] += sign * share.core
                 self._columns[MEMORY][row, cell] -= sign * share.memory_mib
                 self._columns[CONTAINERS][row, cell] += sign
+        self._number(row, self._columns.facts[STATES])
 
     def cell(self, row: int, card: int) -> int | None:
         """Where a card's columns are, by its number; None where the node has, or shows, no such card."""
@@ -95,3 +103,15 @@ class Cards:
                 for cell, card in enumerate(self._cards.get(row, ()))
             )
         return rooms
+
+    def _number(self, row: int, states: CardStates) -> None:
+        """What is left on the cards of a row has this number; all get new ones when too many were given."""
+        columns, count = self._columns, len(self._cards.get(row, ()))
+        core, memory, model, containers = [columns[name][row, :count] for name in (CORE, MEMORY, MODEL, CONTAINERS)]
+        columns[STATE][row] = states.number(core, memory, model, containers >= MOST_CONTAINERS)
+        if states.known > states.most:
+            fresh = columns.facts[STATES] = CardStates(CARDS)
+            fresh.most = 2 * len(self._cards) + FEW
+            for other in self._cards:
+                self._number(other, fresh)
+            fresh.most = max(FEW, 2 * fresh.known)

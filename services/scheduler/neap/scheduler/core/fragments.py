@@ -51,6 +51,14 @@ class Room(NamedTuple):
         return Room(*(column[rows] for column in self))
 
 
+class Ask(NamedTuple):
+    """Cards for one container."""
+
+    cards: int
+    core: int  # of each, milli
+    memory: int = 0  # of each, MiB
+
+
 class Mix:
     """Typical pods as tables. `total`: of the shares; their sum if 0."""
 
@@ -78,9 +86,11 @@ class Mix:
                 wide[kinds, pod.cards :, level:] += pod.pods
         self._single, self._size = single.ravel(), size * (shape[2] * shape[3])
         self._strides = shape[1] * shape[2] * shape[3], shape[3]
-        self._wide = (wide * (CARD * np.arange(CARDS + 1))[:, None]).ravel()
+        wide *= (CARD * np.arange(CARDS + 1))[:, None]
+        self._wide, self._lost = wide.ravel(), (wide[:, [0, *range(CARDS)]] - wide).ravel()
         self._wide_stride = shape[3]
         self._kinds = np.arange(shape[0]) * (CARDS + 1) * shape[3]
+        self.depth = shape[3]  # levels of CPU
         cpu = sum(pod.pods * pod.cpu for pod in wanting)
         self.fed = sum(pod.pods * pod.cards * pod.core for pod in wanting) / cpu if cpu else None  # by a milli-core
 
@@ -96,7 +106,7 @@ class Mix:
 
     def levels(self, cpu: Numbers) -> Whole:
         """Which typical asks of CPU are covered."""
-        return np.searchsorted(self._cpus, cpu, side="right")
+        return self._cpus.searchsorted(cpu, side="right")
 
     def kinds(self, models: Whole) -> Whole:
         """Which typical pods name a model, as steps in the table; nobody names the first."""
@@ -119,8 +129,11 @@ class Mix:
 
     def wide(self, untouched: Whole, levels: Whole) -> Whole:
         """Milli-cards of use, times pods, to those that ask several, by kind. Shapes (rows, kinds)."""
-        found: Whole = self._wide[self._kinds + untouched * self._wide_stride + levels[:, None]]
+        found: Whole = self._wide[self._wide_places(untouched, levels)]
         return found
+
+    def _wide_places(self, untouched: Whole, levels: Whole) -> Whole:
+        return self._kinds + untouched * self._wide_stride + levels[:, None]
 
     def untouched(self, kinds: Whole, cards: Whole) -> Whole:
         """Untouched cards by kind. Shape (rows, kinds)."""
@@ -144,11 +157,25 @@ class Mix:
         fragments: Numbers = (self._all * idle - useful) / self._total
         return fragments
 
+    def with_slice(self, kinds: Whole, cards: Whole, memory: Whole, levels: Whole, ask: Ask) -> Numbers:
+        """F with a slice on each of the cards, whether it fits or not. Shape (rows, cards)."""
+        after = np.maximum(cards - ask.core, 0)
+        had, untouched = self.single(kinds, cards, memory, levels), self.untouched(kinds, cards)
+        places = self._wide_places(untouched, levels)
+        useful = self.single(kinds, after, memory - ask.memory, levels) - had  # of a card, once the slice is on it
+        useful += (add(had, axis=1) + add(self._wide[places], axis=1))[:, None]
+        lost = self._lost[places]  # wide pods see one card less
+        useful += (cards == CARD) * (lost if lost.shape[1] == 1 else np.take_along_axis(lost, kinds, axis=1))
+        return self.stranded((add(cards, axis=1) - ask.core)[:, None], useful)
+
     def unfed(self, idle: Whole, cpu: Numbers) -> Numbers:
         """E: what the CPU left cannot feed."""
         return np.zeros(len(idle)) if self.fed is None else np.maximum(0.0, idle - cpu * self.fed)
 
+    def fragments(self, kinds: Whole, cards: Whole, memory: Whole, levels: Whole) -> Numbers:
+        """F of nodes, by levels of CPU."""
+        return self.stranded(add(cards, axis=1), self.useful(kinds, cards, memory, levels))
+
     def fragmentation(self, room: Room) -> Numbers:
         """F of nodes."""
-        useful = self.useful(self.kinds(room.models), room.cards, room.memory, self.levels(room.cpu))
-        return self.stranded(add(room.cards, axis=1), useful)
+        return self.fragments(self.kinds(room.models), room.cards, room.memory, self.levels(room.cpu))

@@ -19,6 +19,9 @@ cards of the openb trace. So its weight is large: other scores decide only betwe
 Published FGD is `ahead = false` with the most frequent 95 % of pods typical; measured by `python -m tests.bench openb`.
 By default typical are the pods of this cluster (core/census.py), and openb's until enough of them were seen.
 
+F before and after an ask depend on nothing but what is left on the cards and which typical asks of CPU are covered, so
+for one ask they are looked up (core/card_states.py), and only E is worked out for every node.
+
 Units: milli-cores; thousandths of a card (the columns' percent times ten); MiB.
 When: clusters with cards that are shared; without a single card it says nothing and costs nothing. An owner without
 cards has 100 where there are no cards; beside cards only E counts for it (as good as both on openb, and cheap). Guests
@@ -31,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -41,10 +44,11 @@ from numpy.typing import NDArray
 
 from neap.common.model.gpu import MOST_CONTAINERS, short_of_card
 from neap.common.model.resource import CPU
-from neap.scheduler.core.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL
+from neap.scheduler.core.card_states import NO_CARDS, CardStates
+from neap.scheduler.core.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL, STATE, STATES
 from neap.scheduler.core.census import SEEN, TYPICAL
 from neap.scheduler.core.columns import code
-from neap.scheduler.core.fragments import Mix, Room, Whole, add
+from neap.scheduler.core.fragments import Ask, Mix, Room, Whole, add
 from neap.scheduler.core.framework import Parts, Plugin
 from neap.scheduler.core.pod import Pod
 from neap.scheduler.core.table import NodeTable
@@ -65,14 +69,6 @@ OPENB: Final = """
 1x1000:1x140 1x1000:1x290 1x5000:1x1000 1x8000:1x480 1x8710:1x1000 1x10000 1x11800:1x1000 1x14000:1x1000
 1x14000:2x1000 1x15900:1x1000
 """  # every shape of openb's default list, see `parse`
-
-
-class Ask(NamedTuple):
-    """Cards for one container."""
-
-    cards: int
-    core: int  # of each, milli
-    memory: int = 0  # of each, MiB
 
 
 class Descent(NamedTuple):
@@ -136,39 +132,44 @@ class _Place:
 
     def whole(self, ask: Ask) -> Mask:
         """The first untouched cards of each node, where there are enough."""
-        untouched = self._open & (self.cards == CARD)
-        number = untouched.cumsum(axis=1)
-        taken: Mask = untouched & (number <= ask.cards)
-        self.found &= number[:, -1] >= ask.cards
+        taken, enough = first_untouched(self._open, self.cards, ask.cards)
+        self.found &= enough
         self.cards, self._last = np.where(taken, 0, self.cards), None
         self._idle = add(self.cards, axis=1)
         return taken
 
     def slice(self, ask: Ask) -> Mask:
         """The best card of each node that has one, the first among equals."""
-        mix, kinds, levels, memory, cards = self._mix, self._kinds, self._levels, self._memory, self.cards
+        cards, memory = self.cards, self._memory
         fits = self._open & (cards >= ask.core) & (memory >= ask.memory)
-        after = np.maximum(cards - ask.core, 0)
-        had, untouched = mix.single(kinds, cards, memory, levels), mix.untouched(kinds, cards)
-        wide = mix.wide(untouched, levels)
-        useful = mix.single(kinds, after, memory - ask.memory, levels) - had  # of a card, once the slice is on it
-        useful += (add(had, axis=1) + add(wide, axis=1))[:, None]
-        lost = mix.wide(np.maximum(untouched - 1, 0), levels) - wide  # wide pods see one card less
-        useful += (cards == CARD) * (lost if lost.shape[1] == 1 else np.take_along_axis(lost, kinds, axis=1))
-        gradient = self._before[:, None] - mix.stranded((self._idle - ask.core)[:, None], useful)
-        steps = np.where(fits, steps_of(gradient, self._steps), -1)
-        best = steps.argmax(axis=1)
-        self._last = steps[np.arange(len(best)), best]
-        self.found &= self._last >= 0
+        stranded = self._mix.with_slice(self._kinds, cards, memory, self._levels, ask)
+        gradient = self._before[:, None] - stranded
+        gradient[~fits] = -np.inf
+        most = gradient.max(axis=1)
+        self._last = steps_of(most, self._steps)
+        best = (gradient >= least_of(self._last, self._steps)[:, None]).argmax(axis=1)  # the first as good as the best
+        self.found &= most > -np.inf
         taken: Mask = fits & (np.arange(fits.shape[1]) == best[:, None])
-        self.cards, self._memory = np.where(taken, after, cards), memory - taken * ask.memory
+        self.cards, self._memory = cards - taken * ask.core, memory - taken * ask.memory
         self._idle = add(self.cards, axis=1)
         return taken
 
 
+def first_untouched(allowed: Mask | bool, cards: Whole, asked: int) -> tuple[Mask, Mask]:
+    """The first so many untouched cards of each node that are allowed, and whether there are as many."""
+    untouched = allowed & (cards == CARD)
+    number = untouched.cumsum(axis=1)
+    return untouched & (number <= asked), number[:, -1] >= asked
+
+
 def steps_of(gradient: Numbers, steps: int) -> NDArray[np.intp]:
     """floor(steps / (1 + exp(−d / 1000))), by the gradients at which it changes."""
-    return np.searchsorted(_edges(steps), gradient, side="right")
+    return _edges(steps).searchsorted(gradient, side="right")
+
+
+def least_of(found: NDArray[np.intp], steps: int) -> Numbers:
+    """The least gradient that comes to as many steps."""
+    return np.where(found > 0, _edges(steps)[found - 1], -np.inf)
 
 
 @lru_cache(maxsize=8)
@@ -199,22 +200,64 @@ def least_stranding(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     """Shape (rows,), 0..100; None for guests, and where no node has cards."""
     if pod.guest or not view.fact(SEEN):
         return None
-    count = view.column(COUNT)
-    there = np.flatnonzero(count)
-    if len(there) == len(count) > 0:
-        return _scored(pod, view, settings)
-    score = np.full(view.size, 0.0 if pod.asks else 100.0)
-    if len(there):
-        score[there] = _scored(pod, view, settings, there)
+    mix, states = _mix(view, settings), view.fact(STATES)
+    if not pod.asks and settings.ahead:
+        score = _beside(pod, view, mix, settings)
+    elif (len(pod.asks) > 1 and not all(ask.whole for ask in pod.asks)) or not states.fits(mix.depth):
+        score = _by_row(pod, view, settings)
+    else:
+        score = _by_state(pod, view, mix, states, Rule(settings.steps, settings.ahead))
+    if not pod.asks:
+        np.putmask(score, view.column(STATE) == NO_CARDS, 100.0)
     return score
 
 
-def _scored(pod: Pod, view: View, settings: Settings, rows: Rows = ALL) -> Numbers:
-    """Rows that have cards. For a pod without cards two sums are enough, not every card."""
-    if pod.asks or not settings.ahead:
-        return _descend(pod, view, settings, rows).score
-    idle = CARD * view.column(COUNT)[rows] - MILLI * view.column(CORE_USED)[rows]
-    return feed(_mix(view, settings), idle, view.free(CPU)[rows], pod.requests.get(CPU, 0), settings.steps)
+def _by_row(pod: Pod, view: View, settings: Settings) -> Numbers:
+    """Every card of every node that has some."""
+    score, there = np.zeros(view.size), np.flatnonzero(view.column(COUNT))
+    if len(there):
+        score[there] = _descend(pod, view, settings, there).score
+    return score
+
+
+def _by_state(pod: Pod, view: View, mix: Mix, states: CardStates, rule: Rule) -> Numbers:
+    """The same, for what is one ask: most is gained where F is least after it, whatever E is there."""
+    whole = sum(ask.cards for ask in pod.asks if ask.whole)
+    ask = Ask(whole, CARD) if whole or not pod.asks else _asks(pod)[0]
+    models, depth = pod.workload.gpu_models, mix.depth
+    state, cpu = view.column(STATE), view.free(CPU)
+    left, places = cpu - pod.requests.get(CPU, 0), state * depth
+    gradient = states.found(mix, places + mix.levels(cpu), depth, partial(_now, mix, states))
+    if rule.ahead:
+        idle = states.idle[state]
+        gradient += mix.unfed(idle, cpu) - mix.unfed(idle - ask.cards * ask.core, left)
+    after = partial(_after, mix, states, ask, models)
+    gradient -= states.found((mix, ask, models), places + mix.levels(left), depth, after)
+    return np.asarray(100 / rule.steps * steps_of(gradient, rule.steps), dtype=np.float64)
+
+
+def _now(mix: Mix, states: CardStates, some: Whole, levels: Whole) -> Numbers:
+    """F in some states, at levels of CPU."""
+    cards, memory, _, models = states.cells(some)
+    return mix.fragments(mix.kinds(models), cards, memory, levels)
+
+
+def _after(mix: Mix, states: CardStates, ask: Ask, allowed: Sequence[str], some: Whole, levels: Whole) -> Numbers:
+    """F with the ask on the cards that suit it best, endless where there are none; `levels` are those after it."""
+    cards, memory, of_slice, models = states.cells(some)
+    kinds, open_ = mix.kinds(models), np.isin(models, [code(name) for name in allowed]) if allowed else True
+    if ask.core == CARD:
+        taken, enough = first_untouched(open_, cards, ask.cards)
+        return np.where(enough, mix.fragments(kinds, np.where(taken, 0, cards), memory, levels), np.inf)
+    fits = open_ & (cards >= ask.core) & (of_slice >= ask.memory)
+    found: Numbers = np.where(fits, mix.with_slice(kinds, cards, memory, levels, ask), np.inf).min(axis=1)
+    return found
+
+
+def _beside(pod: Pod, view: View, mix: Mix, settings: Settings) -> Numbers:
+    """A pod without cards: two sums are enough, not every card."""
+    idle = CARD * view.column(COUNT) - MILLI * view.column(CORE_USED)
+    return feed(mix, idle, view.free(CPU), pod.requests.get(CPU, 0), settings.steps)
 
 
 def name_cards(pod: Pod, table: NodeTable, row: int, settings: Settings, given: Parts) -> Parts | str:
@@ -251,8 +294,11 @@ def _descend(pod: Pod, view: View, settings: Settings, rows: Rows = ALL) -> Desc
         allowed &= np.isin(of_model, [code(model) for model in models])
     memory = column(MEMORY, needed=sliced or mix.counts_memory)
     room = Room(view.free(CPU)[rows], np.maximum(core, 0) * MILLI, memory, of_model, allowed)
-    asks = [Ask(ask.cards, ask.core * MILLI, ask.memory_mib) for ask in pod.asks]
-    return descend(mix, room, pod.requests.get(CPU, 0), asks, Rule(settings.steps, settings.ahead))
+    return descend(mix, room, pod.requests.get(CPU, 0), _asks(pod), Rule(settings.steps, settings.ahead))
+
+
+def _asks(pod: Pod) -> list[Ask]:
+    return [Ask(ask.cards, ask.core * MILLI, ask.memory_mib) for ask in pod.asks]
 
 
 def _mix(view: View, settings: Settings) -> Mix:
