@@ -26,9 +26,9 @@ from neap.common.model.workload import Container, Workload
 from neap.reporter.core.topology.build import Reserve, build
 from neap.reporter.core.topology.nccl import read_nccl
 from neap.reporter.shell.host import read_snapshot
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies
 from neap.virtual.kernel import VirtualHost

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from neap.scheduler.core.pod import pod_of
+from neap.scheduler.core.pods.pod import pod_of
 from tests.bench import openb
 from tests.bench.measure import Row
 from tests.bench.openb_trace import FOLDER, arrivals, mix_of, published, read_jobs, read_nodes

@@ -29,9 +29,9 @@ from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEM
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
 from neap.common.model.workload import Workload
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies
 from tests.bench.curve import Curve, Line, draw

@@ -25,7 +25,7 @@ from neap.evictor.core.machine import EvictorMachine
 from neap.evictor.core.rule import Rule
 from neap.evictor.settings import Settings as EvictorSettings
 from neap.reporter.reader import NodeReader
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.nodes.table import NodeTable
 from tests.bench.measure import Row, Work, rate
 from tests.bench.samples import a_host, a_placement, a_usage, a_workload, trace_nodes
 

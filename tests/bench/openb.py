@@ -26,14 +26,14 @@ from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, MEMORY
 from neap.common.model.topology import Card, NodeTopology, Zone, ZoneKind
 from neap.common.model.workload import Container, Workload
 from neap.common.units import MIB
-from neap.scheduler.core.cards import CORE
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.fragments import Mix
-from neap.scheduler.core.framework import Policy
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.typical import MILLI, Typical
-from neap.scheduler.core.view import Numbers
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.choice.fragments import Mix
+from neap.scheduler.core.choice.framework import Policy
+from neap.scheduler.core.nodes.cards import CORE
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.view import Numbers
+from neap.scheduler.core.pods.pod import pod_of
+from neap.scheduler.core.pods.typical import MILLI, Typical
 from neap.scheduler.plugins import fgd, fit, gpu_share
 from tests.bench.measure import Row
 from tests.bench.openb_rivals import WAYS, simulated

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from neap.scheduler.core.view import Numbers
+from neap.scheduler.core.nodes.view import Numbers
 from tests.bench.openb import mean
 from tests.bench.openb_trace import SEEDS, published
 

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from neap.scheduler.core.columns import code
-from neap.scheduler.core.fragments import Mix, Whole
-from neap.scheduler.core.typical import CARD
-from neap.scheduler.core.view import ALL, Mask, Numbers, Rows
+from neap.scheduler.core.choice.fragments import Mix, Whole
+from neap.scheduler.core.nodes.columns import code
+from neap.scheduler.core.nodes.view import ALL, Mask, Numbers, Rows
+from neap.scheduler.core.pods.typical import CARD
 from neap.scheduler.plugins.fgd import PUBLISHED, Ask, Rule, descend
 from tests.bench.openb_trace import Curve, Job, Meter, Nodes, arrivals, mix_of, read_jobs, read_nodes, room_of
 

@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from neap.scheduler.core.columns import code
-from neap.scheduler.core.fragments import UNBOUNDED, Mix, Room, Whole
-from neap.scheduler.core.typical import CARD, COVER, Typical, typical_pods
-from neap.scheduler.core.view import Numbers
+from neap.scheduler.core.choice.fragments import UNBOUNDED, Mix, Room, Whole
+from neap.scheduler.core.nodes.columns import code
+from neap.scheduler.core.nodes.view import Numbers
+from neap.scheduler.core.pods.typical import CARD, COVER, Typical, typical_pods
 
 FOLDER: Final = Path(__file__).resolve().parents[3] / "shared" / "data" / "openb"
 TRACES: Final = ("default", "cpu050", "gpushare40", "gpuspec10", "multigpu20")

@@ -16,13 +16,13 @@ from neap.common.model.resource import CPU
 from neap.common.model.scheduling import Effect, Taint
 from neap.common.model.workload import Workload
 from neap.common.runtime.plugins import load
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.evaluation import BUSY, FITS, NEVER, Evaluation, Places, Reason, Weighed
-from neap.scheduler.core.framework import Plugin, Policy
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.stamps import LISTED, Stamps
-from neap.scheduler.core.table import ORDER, VERSION, NodeTable
-from neap.scheduler.core.view import View
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.evaluation import BUSY, FITS, NEVER, Evaluation, Places, Reason, Weighed
+from neap.scheduler.core.choice.framework import Plugin, Policy
+from neap.scheduler.core.nodes.stamps import LISTED, Stamps
+from neap.scheduler.core.nodes.table import ORDER, VERSION, NodeTable
+from neap.scheduler.core.nodes.view import View
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies as policies_of
 from tests.laws.test_scheduler_table import NAMES, play, steps, workloads

@@ -17,13 +17,13 @@ from neap.common.model.scheduling import Gang
 from neap.common.model.topology import Device, NodeTopology, ZoneKind
 from neap.common.model.workload import Workload
 from neap.gpushare.core.share import share_out
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.device_wish import wish_of
-from neap.scheduler.core.framework import Parts, Plugin, Policy
-from neap.scheduler.core.gang_cards import TOGETHER
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.table import VERSION, NodeTable
-from neap.scheduler.core.view import View
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.framework import Parts, Plugin, Policy
+from neap.scheduler.core.nodes.gang_cards import TOGETHER
+from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.nodes.view import View
+from neap.scheduler.core.pods.device_wish import wish_of
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.plugins import device_affinity, fit, gpu_share
 from tests.laws.device_oracle import best_devices
 from tests.unit.device_world import MEMORY_MIB, a_box, a_gpu_node, a_trainer

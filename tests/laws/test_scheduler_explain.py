@@ -21,11 +21,11 @@ from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, MEMORY, RECLAI
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Container, Workload
 from neap.common.units import GIB
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.explain import MOST_CLASSES, MOST_REMEDIES, Verdict, explain
-from neap.scheduler.core.framework import Policy
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.table import VERSION, NodeTable
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.framework import Policy
+from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.pods.pod import Pod, pod_of
+from neap.scheduler.core.why.explain import MOST_CLASSES, MOST_REMEDIES, Verdict, explain
 from tests.unit.scheduler_world import a_guest, a_node, a_usage, an_offer, an_owner, policies
 
 CLUSTERS, ASKED = 50, 20  # 1,000 pods

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from neap.common.model.gpu import MOST_CONTAINERS
 from neap.common.model.placement import GpuShare, Placement
-from neap.scheduler.core import card_states, cards
-from neap.scheduler.core.cards import CONTAINERS, CORE, MEMORY, MODEL, STATES
-from neap.scheduler.core.census import EVERY, LEAST, MOST, SEEN, TYPICAL, WINDOW, Census
-from neap.scheduler.core.columns import Columns, code
-from neap.scheduler.core.fragments import Mix, Room
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.typical import Typical, shape_of
+from neap.scheduler.core.choice.fragments import Mix, Room
+from neap.scheduler.core.nodes import card_states, cards
+from neap.scheduler.core.nodes.cards import CONTAINERS, CORE, MEMORY, MODEL, STATES
+from neap.scheduler.core.nodes.census import EVERY, LEAST, MOST, SEEN, TYPICAL, WINDOW, Census
+from neap.scheduler.core.nodes.columns import Columns, code
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.pod import pod_of
+from neap.scheduler.core.pods.typical import Typical, shape_of
 from neap.scheduler.plugins import fgd
 from neap.scheduler.plugins.fgd import PUBLISHED, Ask, Rule, descend
 from tests.unit.scheduler_world import a_card, a_guest, a_node, an_owner, policies
@@ -227,7 +227,7 @@ def test_a_pod_of_several_containers_counts_as_its_largest_part() -> None:
 def test_placed_pods_are_counted_as_well() -> None:
     table = NodeTable()
     table.describe(a_node(cores=2000, gib=2000, cards=16))
-    from neap.scheduler.core.cycle import Cycle
+    from neap.scheduler.core.choice.cycle import Cycle
 
     cycle = Cycle(table, policies("fit", "gpu_share"))
     for i in range(LEAST):

@@ -53,8 +53,8 @@ from neap.common.runtime.machine import Append, Arrived, Done, Event, Failed, Go
 from neap.common.runtime.plugins import load
 from neap.common.runtime.service import Outside
 from neap.common.units import GIB
-from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.machine import FIRST, SchedulerMachine
+from neap.scheduler.core.choice.framework import Plugin
+from neap.scheduler.core.flow.machine import FIRST, SchedulerMachine
 from neap.scheduler.settings import SCORERS, Settings
 from neap.scheduler.wiring import PACKAGE, policies, wire
 from tests.unit.scheduler_world import Streams, a_guest, a_node, a_usage, an_offer, an_owner

@@ -14,13 +14,13 @@ from neap.common.model.placement import fold
 from neap.common.model.scheduling import Gang
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Done, Failed
-from neap.scheduler.core.appends import AppendSettings
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.gang import GangSettings, Search
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.queue import Queue
-from neap.scheduler.core.table import VERSION, NodeTable
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.choice.gang import GangSettings, Search
+from neap.scheduler.core.flow.appends import AppendSettings
+from neap.scheduler.core.flow.queue import Queue
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.settings import Settings
 from tests.laws.test_scheduler_ledger import LedgerRace
 from tests.unit.scheduler_world import a_node, an_owner, policies

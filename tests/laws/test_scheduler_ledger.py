@@ -20,9 +20,9 @@ from neap.common.model.placement import Placed, Released
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Append, Arrived, Done, Emit, Event, Failed, Synced, Tick
-from neap.scheduler.core.appends import AppendSettings
-from neap.scheduler.core.machine import SchedulerMachine
-from neap.scheduler.core.pod import Pod
+from neap.scheduler.core.flow.appends import AppendSettings
+from neap.scheduler.core.flow.machine import SchedulerMachine
+from neap.scheduler.core.pods.pod import Pod
 from neap.scheduler.settings import Settings
 from tests.unit.scheduler_world import Streams, a_node, an_owner, known, policies
 

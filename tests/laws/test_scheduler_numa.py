@@ -15,11 +15,11 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.demand import Demand, profiled
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.table import VERSION, NodeTable
-from neap.scheduler.core.zones import POLICIES
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.nodes.zones import POLICIES
+from neap.scheduler.core.pods.demand import Demand, profiled
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.plugins import numa
 from tests.unit.numa_world import ALONE, BIND, a_cluster_node, a_machine, a_pod, passes, place, policies
 

@@ -15,14 +15,14 @@ from neap.common.model.protection import may_leave
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY, RECLAIMED_CPU
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Tick
-from neap.scheduler.core.appends import AppendSettings
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.ledger import Ledgers
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.preemption import Preemption as Search
-from neap.scheduler.core.preemption import PreemptionSettings
-from neap.scheduler.core.table import VERSION, NodeTable
-from neap.scheduler.core.trial import Trial, would_take
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.preemption import Preemption as Search
+from neap.scheduler.core.choice.preemption import PreemptionSettings
+from neap.scheduler.core.choice.trial import Trial, would_take
+from neap.scheduler.core.flow.appends import AppendSettings
+from neap.scheduler.core.flow.ledger import Ledgers
+from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.settings import Settings
 from tests.laws.test_scheduler_ledger import LedgerRace
 from tests.unit.scheduler_world import a_guest, a_node, an_offer, an_owner, policies

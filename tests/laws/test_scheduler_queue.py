@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Submitted
-from neap.scheduler.core.book import Backoff, Book
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.cycle import Decision
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.queue import Queue, place_of
+from neap.scheduler.core.choice.cycle import Decision
+from neap.scheduler.core.flow.book import Backoff, Book
+from neap.scheduler.core.flow.queue import Queue, place_of
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from tests.unit.scheduler_world import an_owner
 
 CHANGES = st.sets(st.sampled_from(list(NodeChanged)), min_size=1)

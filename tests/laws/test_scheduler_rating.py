@@ -9,15 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neap.common.model.profile import KINDS, MEMORY_BANDWIDTH, POWER
-from neap.scheduler.core import zones
-from neap.scheduler.core.columns import Columns, code
-from neap.scheduler.core.demand import Demand, ProfiledPod, profiled
-from neap.scheduler.core.framework import Parts
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.rating import Zones, after, choose, holding, most_left, node_left, portion, rate, rate_by_limit
-from neap.scheduler.core.table import PRESENT
-from neap.scheduler.core.view import ALL, View
-from neap.scheduler.core.zones import ZoneKeeper
+from neap.scheduler.core.choice.framework import Parts
+from neap.scheduler.core.choice.rating import (
+    Zones,
+    after,
+    choose,
+    holding,
+    most_left,
+    node_left,
+    portion,
+    rate,
+    rate_by_limit,
+)
+from neap.scheduler.core.nodes import zones
+from neap.scheduler.core.nodes.columns import Columns, code
+from neap.scheduler.core.nodes.table import PRESENT
+from neap.scheduler.core.nodes.view import ALL, View
+from neap.scheduler.core.nodes.zones import ZoneKeeper
+from neap.scheduler.core.pods.demand import Demand, ProfiledPod, profiled
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import profile_rating
 from tests.unit.scheduler_world import a_guest, an_owner
 

@@ -14,11 +14,11 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY, RECLAIMED_CPU
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.plugins import load
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.evaluation import FITS
-from neap.scheduler.core.framework import Plugin, Policy
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.table import VERSION, NodeTable
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.evaluation import FITS
+from neap.scheduler.core.choice.framework import Plugin, Policy
+from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from tests.unit.scheduler_world import a_guest, a_node, a_usage, an_offer, an_owner, policies
 
 PLUGINS = load("neap.scheduler.plugins", Plugin)

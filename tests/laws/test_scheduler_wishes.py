@@ -30,14 +30,14 @@ from neap.common.model.scheduling import (
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.common.units import MIB
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.domains import Domains
-from neap.scheduler.core.framework import Plugin, Policy
-from neap.scheduler.core.labels import HOSTNAME, Labels
-from neap.scheduler.core.locality import Locality
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.table import VERSION, NodeTable
-from neap.scheduler.core.taints import Taints
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.framework import Plugin, Policy
+from neap.scheduler.core.nodes.domains import Domains
+from neap.scheduler.core.nodes.labels import HOSTNAME, Labels
+from neap.scheduler.core.nodes.locality import Locality
+from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.nodes.taints import Taints
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.plugins import (
     dataset_locality,
     image_locality,

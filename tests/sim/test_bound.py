@@ -17,7 +17,7 @@ from neap.common.model.topology import NodeTopology
 from neap.common.runtime.clock import loop_clock
 from neap.common.testing.simloop import simulate
 from neap.common.units import MINUTE
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.nodes.table import NodeTable
 from neap.virtual.audit import held_by
 from neap.virtual.history import read_history
 from neap.virtual.simulation import LEAD, Simulation

@@ -13,10 +13,10 @@ from neap.common.model.resource import CPU, MEMORY, Resources
 from neap.common.model.topology import Card, NodeTopology, NumaNode, Zone, ZoneKind
 from neap.common.model.workload import Container, Workload
 from neap.common.units import GIB
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.framework import Policy
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.choice.framework import Policy
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import allocation, fit, gpu_share, numa, overcommit, profile_rating
 
 BIND = {"neap.io/numa-binding": "true"}

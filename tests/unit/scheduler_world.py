@@ -17,8 +17,8 @@ from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Append, Arrived, Decide, Done, Emit, Event, Instruction, Synced, Tick
 from neap.common.units import GIB
-from neap.scheduler.core.framework import Policy
-from neap.scheduler.core.machine import SchedulerMachine
+from neap.scheduler.core.choice.framework import Policy
+from neap.scheduler.core.flow.machine import SchedulerMachine
 from neap.scheduler.plugins import (
     allocation,
     device_affinity,

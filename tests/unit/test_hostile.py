@@ -26,9 +26,9 @@ from neap.common.runtime.machine import Append, Arrived, Decide, Done, Event, Fa
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside, Service, consume
 from neap.common.telemetry.span import NoTracer
-from neap.scheduler.core.load import USED
-from neap.scheduler.core.machine import SchedulerMachine
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.flow.machine import SchedulerMachine
+from neap.scheduler.core.nodes.load import USED
+from neap.scheduler.core.nodes.table import NodeTable
 from neap.scheduler.settings import Settings
 from neap.virtual.kubelet import StartPod, StopPod
 from neap.virtual.parts import Day

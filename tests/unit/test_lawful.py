@@ -15,7 +15,7 @@ from neap.common.model.placement import Checkpoint, GpuShare, LedgerEntry, Place
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, LARGEST
 from neap.common.model.workload import Container, Workload
-from neap.scheduler.core.admission import refusal
+from neap.scheduler.core.pods.admission import refusal
 
 
 def pod(**changes: Any) -> Workload:

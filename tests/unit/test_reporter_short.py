@@ -27,8 +27,8 @@ from neap.evictor.core.rule import Rule
 from neap.evictor.settings import Settings as EvictorSettings
 from neap.reporter.core.telling import Telling
 from neap.reporter.settings import Settings
-from neap.scheduler.core.load import AT, USED, USED_BY_OWNERS
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.nodes.load import AT, USED, USED_BY_OWNERS
+from neap.scheduler.core.nodes.table import NodeTable
 
 TOPOLOGY_OF_N = NodeTopology(
     at=0.0, source="reporter", node="n", machine=Zone(kind=ZoneKind.MACHINE, index=0, cpus="0-15"),

@@ -13,7 +13,7 @@ from neap.common.model.node import NodeObject
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived
 from neap.common.units import MIB
-from neap.scheduler.core.answer import MOST_IN_FULL
+from neap.scheduler.core.why.answer import MOST_IN_FULL
 from tests.unit.scheduler_world import World, a_guest, a_node, a_usage, an_offer, an_owner
 
 

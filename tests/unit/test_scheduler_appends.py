@@ -9,7 +9,7 @@ from neap.common.contract.catalogue import PLACEMENTS, WORKLOAD
 from neap.common.model.lifecycle import Submitted
 from neap.common.model.placement import Placed, Released
 from neap.common.runtime.machine import Append, Arrived, Decide, Done, Event, Failed, Instruction, Synced, Tick
-from neap.scheduler.core.machine import SchedulerMachine
+from neap.scheduler.core.flow.machine import SchedulerMachine
 from neap.scheduler.settings import Settings
 from tests.unit.scheduler_world import a_node, an_owner, known, policies
 

@@ -23,10 +23,10 @@ from neap.common.model.usage import ContainerUsage
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Append, Arrived, Count, Done, Gone, Instruction, Synced, Tick
 from neap.common.units import GIB
-from neap.scheduler.core.load import FRESH, PERIOD, USED, USED_BY_OWNERS
-from neap.scheduler.core.machine import FIRST, SchedulerMachine
-from neap.scheduler.core.sound import Refusals
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.flow.machine import FIRST, SchedulerMachine
+from neap.scheduler.core.flow.sound import Refusals
+from neap.scheduler.core.nodes.load import FRESH, PERIOD, USED, USED_BY_OWNERS
+from neap.scheduler.core.nodes.table import NodeTable
 from neap.scheduler.settings import Settings
 from tests.unit.scheduler_world import World, a_card, a_guest, a_node, a_usage, an_offer, an_owner, policies
 

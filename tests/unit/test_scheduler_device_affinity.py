@@ -18,11 +18,11 @@ from neap.common.model.topology import Card, Device, Link, NodeTopology, ZoneKin
 from neap.reporter.core.topology.build import Reserve, build
 from neap.reporter.core.topology.nccl import read_nccl, read_nvlinks
 from neap.reporter.shell.host import read_snapshot
-from neap.scheduler.core.admission import refusal
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.framework import Parts, Policy
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.choice.framework import Parts, Policy
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.admission import refusal
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import device_affinity, fit, gpu_share
 from neap.scheduler.settings import WEIGHTS
 from neap.virtual.kernel import VirtualHost

@@ -13,13 +13,13 @@ from neap.common.errors import SettingsError
 from neap.common.model.placement import Placement
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY
 from neap.common.model.workload import Container
-from neap.scheduler.core.columns import code
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.fragments import UNBOUNDED, Mix, Room
-from neap.scheduler.core.framework import Parts, Policy
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import ORDER, NodeTable
-from neap.scheduler.core.typical import Typical, parse, typical_pods
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.fragments import UNBOUNDED, Mix, Room
+from neap.scheduler.core.choice.framework import Parts, Policy
+from neap.scheduler.core.nodes.columns import code
+from neap.scheduler.core.nodes.table import ORDER, NodeTable
+from neap.scheduler.core.pods.pod import pod_of
+from neap.scheduler.core.pods.typical import Typical, parse, typical_pods
 from neap.scheduler.plugins import fgd, fit, gpu_share
 from neap.scheduler.plugins.fgd import PUBLISHED, Ask, Rule, descend
 from neap.scheduler.settings import Settings

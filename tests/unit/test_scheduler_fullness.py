@@ -12,8 +12,8 @@ from neap.common.model.advice import Headroom
 from neap.common.model.placement import Placement
 from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.workload import Container, Workload
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import allocation, balanced_allocation, requested_to_capacity
 from neap.scheduler.settings import Settings as SchedulerSettings
 from neap.scheduler.wiring import policies

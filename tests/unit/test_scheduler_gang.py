@@ -13,7 +13,7 @@ from neap.common.model.scheduling import Gang
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Append, Arrived, Done, Emit, Failed, Tick
-from neap.scheduler.core.gang import GangSettings
+from neap.scheduler.core.choice.gang import GangSettings
 from neap.scheduler.settings import Settings
 from tests.unit.scheduler_world import World, a_node, an_owner
 

@@ -14,12 +14,12 @@ from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY
 from neap.common.model.scheduling import Gang
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Container
-from neap.scheduler.core.admission import refusal
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.framework import Parts, Policy
-from neap.scheduler.core.gang_cards import TOGETHER
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.choice.framework import Parts, Policy
+from neap.scheduler.core.nodes.gang_cards import TOGETHER
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.admission import refusal
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.plugins import gpu_share
 from neap.scheduler.plugins.gpu_share import Settings
 from tests.unit.scheduler_world import a_card, a_node, an_owner

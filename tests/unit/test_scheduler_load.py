@@ -16,14 +16,14 @@ from neap.common.model.profile import ServiceProfile
 from neap.common.model.resource import CPU
 from neap.common.model.workload import Workload
 from neap.common.units import GIB, KIB, MINUTE
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.estimate import Guess, estimate
-from neap.scheduler.core.framework import Policy
-from neap.scheduler.core.load import USED_BY_OWNERS
-from neap.scheduler.core.pod import Pod, pod_of
-from neap.scheduler.core.portraits import GUESSED, PORTRAITS
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.windows import day_of, histogram_of, hour_of, mean_of, percentile
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.framework import Policy
+from neap.scheduler.core.nodes.load import USED_BY_OWNERS
+from neap.scheduler.core.nodes.portraits import GUESSED, PORTRAITS
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.windows import day_of, histogram_of, hour_of, mean_of, percentile
+from neap.scheduler.core.pods.estimate import Guess, estimate
+from neap.scheduler.core.pods.pod import Pod, pod_of
 from neap.scheduler.plugins import allocation, fit, load_aware
 from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies as wired

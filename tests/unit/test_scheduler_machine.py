@@ -12,8 +12,8 @@ from neap.common.model.device import DeviceState
 from neap.common.model.lifecycle import Ended, EndReason, Submitted
 from neap.common.model.placement import Checkpoint, Placed, Placement, Released
 from neap.common.runtime.machine import Append, Arrived, Count, Decide, Done, Emit, Event, Failed, Gone, Synced, Tick
-from neap.scheduler.core.appends import AppendSettings
-from neap.scheduler.core.machine import FIRST, SchedulerMachine
+from neap.scheduler.core.flow.appends import AppendSettings
+from neap.scheduler.core.flow.machine import FIRST, SchedulerMachine
 from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies as wired
 from tests.unit.scheduler_world import World, a_guest, a_node, a_usage, an_offer, an_owner, known, policies

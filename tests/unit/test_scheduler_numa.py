@@ -16,9 +16,9 @@ from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.common.units import GIB
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.zones import policy_of
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.zones import policy_of
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import numa
 from tests.unit.numa_world import (
     ALONE,

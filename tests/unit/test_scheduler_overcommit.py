@@ -11,7 +11,7 @@ from neap.common.model.placement import Placement
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.units import GIB
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.nodes.table import NodeTable
 from tests.unit.numa_world import ALONE, a_cluster_node, a_machine, a_pod, a_table, decide, place
 from tests.unit.scheduler_world import a_node, an_owner
 

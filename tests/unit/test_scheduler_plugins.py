@@ -12,14 +12,14 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, LARGEST, MEMORY, RECLAIMED_CPU
 from neap.common.model.workload import Container, Workload
 from neap.common.units import GIB, MIB
-from neap.scheduler.core.admission import refusal
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.estimate import Guess, estimate
-from neap.scheduler.core.framework import Policy
-from neap.scheduler.core.load import FLYING, FRESH, USED_BY_OWNERS
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.choice.framework import Policy
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.load import FLYING, FRESH, USED_BY_OWNERS
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.admission import refusal
+from neap.scheduler.core.pods.estimate import Guess, estimate
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import allocation, fit, gpu_share, load_aware
 from tests.unit.scheduler_world import a_guest, a_node, a_usage, an_offer, an_owner, policies
 

@@ -12,7 +12,7 @@ from neap.common.model.placement import Released
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY, RECLAIMED_CPU
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Count, Emit
-from neap.scheduler.core.preemption import PreemptionSettings
+from neap.scheduler.core.choice.preemption import PreemptionSettings
 from neap.scheduler.settings import Settings
 from tests.unit.scheduler_world import World, a_guest, a_node, an_offer, an_owner
 

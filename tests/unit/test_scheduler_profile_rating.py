@@ -19,13 +19,13 @@ from neap.common.model.profile import (
     ServiceProfile,
     Window,
 )
-from neap.scheduler.core.columns import code
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.demand import Demand, ProfiledPod, charges, demands_of, profiled
-from neap.scheduler.core.framework import Policy
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.zones import ZONES
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.choice.framework import Policy
+from neap.scheduler.core.nodes.columns import code
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.zones import ZONES
+from neap.scheduler.core.pods.demand import Demand, ProfiledPod, charges, demands_of, profiled
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import fit, profile_rating
 from tests.unit.scheduler_world import a_guest, a_node, an_owner
 

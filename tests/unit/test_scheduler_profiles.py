@@ -26,10 +26,10 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU
 from neap.common.model.topology import NodeTopology
 from neap.common.runtime.machine import Arrived, Gone
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.demand import demands_of, profiled
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.demand import demands_of, profiled
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.plugins import profile_rating
 from neap.scheduler.settings import Settings
 from tests.unit.numa_world import ALONE, BIND, a_machine, a_pod, a_table, policies

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from neap.scheduler.core.rating import (
+from neap.scheduler.core.choice.rating import (
     Zones,
     after,
     choose,

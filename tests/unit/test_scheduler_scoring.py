@@ -14,9 +14,9 @@ from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.workload import Container
 from neap.common.runtime.settings import Sources
 from neap.common.units import GIB
-from neap.scheduler.core.cycle import Cycle
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.settings import PROFILES, Settings
 from neap.scheduler.wiring import policies
 from tests.unit.scheduler_world import a_guest, a_node, a_usage, an_owner

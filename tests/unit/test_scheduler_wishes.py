@@ -24,11 +24,11 @@ from neap.common.model.scheduling import (
 from neap.common.model.workload import Workload
 from neap.common.units import MIB
 from neap.console.shell.submitting import read_workloads
-from neap.scheduler.core.admission import refusal
-from neap.scheduler.core.cycle import Cycle, Decision
-from neap.scheduler.core.domains import MOST_TALLIES, Domains
-from neap.scheduler.core.pod import pod_of
-from neap.scheduler.core.table import NodeTable
+from neap.scheduler.core.choice.cycle import Cycle, Decision
+from neap.scheduler.core.nodes.domains import MOST_TALLIES, Domains
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.pods.admission import refusal
+from neap.scheduler.core.pods.pod import pod_of
 from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies
 from tests.unit.scheduler_world import a_guest, a_node, an_offer, an_owner

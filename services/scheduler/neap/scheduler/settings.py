@@ -10,12 +10,12 @@ from msgspec import Meta
 
 from neap.common.model.profile import ProfiledKind
 from neap.common.units import Seconds
-from neap.scheduler.core.appends import AppendSettings
-from neap.scheduler.core.book import Backoff
-from neap.scheduler.core.estimate import Guess
-from neap.scheduler.core.gang import GangSettings
-from neap.scheduler.core.load import Staleness
-from neap.scheduler.core.preemption import PreemptionSettings
+from neap.scheduler.core.choice.gang import GangSettings
+from neap.scheduler.core.choice.preemption import PreemptionSettings
+from neap.scheduler.core.flow.appends import AppendSettings
+from neap.scheduler.core.flow.book import Backoff
+from neap.scheduler.core.nodes.load import Staleness
+from neap.scheduler.core.pods.estimate import Guess
 
 Count = Annotated[int, Meta(ge=1)]
 Weight = Annotated[float, Meta(ge=0, le=100)]

@@ -22,8 +22,8 @@ from neap.common.contract.catalogue import PROFILES as SERVICE_PROFILES
 from neap.common.errors import SettingsError
 from neap.common.runtime.plugins import load
 from neap.common.runtime.service import Outside, Service, every, follow, on, serve, watch
-from neap.scheduler.core.framework import Plugin, Policy
-from neap.scheduler.core.machine import SchedulerMachine
+from neap.scheduler.core.choice.framework import Plugin, Policy
+from neap.scheduler.core.flow.machine import SchedulerMachine
 from neap.scheduler.settings import PROFILES, SCORERS, WEIGHTS, Settings
 
 SETTINGS: Final = Settings

@@ -1,1 +1,1 @@
-"""Decisions of the scheduler: the table of nodes, the cycle, the queue, the ledgers, the machine."""
+"""Decisions of the scheduler, in five folders: nodes, pods, choice, flow, why."""

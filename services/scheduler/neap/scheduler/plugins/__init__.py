@@ -1,1 +1,1 @@
-"""Scheduling policies: one file filters nodes, scores them, or divides a node's devices; see core/framework.py."""
+"""Scheduling policies: one file filters nodes, scores them, or divides a node's devices; see core/choice/framework.py."""

@@ -19,10 +19,10 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.fullness import Full, Weights, fullness, weighted
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.choice.framework import Plugin
+from neap.scheduler.core.choice.fullness import Full, Weights, fullness, weighted
+from neap.scheduler.core.nodes.view import Numbers, View
+from neap.scheduler.core.pods.pod import Pod
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

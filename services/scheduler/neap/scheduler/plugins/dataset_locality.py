@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.locality import LOCALITY, Locality
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.choice.framework import Plugin
+from neap.scheduler.core.nodes.locality import LOCALITY, Locality
+from neap.scheduler.core.nodes.view import Numbers, View
+from neap.scheduler.core.pods.pod import Pod
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,14 +29,14 @@ from neap.common.model.affinity import NOUNS, DeviceChoice, Refusal, Strength
 from neap.common.model.pcie import PathClass
 from neap.common.model.placement import DeviceShare
 from neap.common.model.topology import Card, Device, ZoneKind
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.device_division import Division
-from neap.scheduler.core.device_wish import Machine, Wish, wish_of
-from neap.scheduler.core.devices import wish_columns
-from neap.scheduler.core.framework import Near, Parts, Plugin, Rule
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.choice.device_division import Division
+from neap.scheduler.core.choice.framework import Near, Parts, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.devices import wish_columns
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.view import Numbers, View
+from neap.scheduler.core.pods.device_wish import Machine, Wish, wish_of
+from neap.scheduler.core.pods.pod import Pod
 
 WAKES: Final = frozenset({NodeChanged.DEVICE, NodeChanged.NODE_ADDED})
 DIRECT: Final = (PathClass.PIX, PathClass.PXB)

@@ -3,7 +3,7 @@
     score = 100 / steps · floor(steps / (1 + exp(−d / 1000))),   d = before − after of F(node) + E(node)      [0..100]
 
 F is the idle GPU that the next typical pod could not use, E what the CPU left could not feed if typical pods filled
-the node (formulas in core/fragments.py, milli-cards). A slice is tried on every card of the node and the best one
+the node (formulas in core/choice/fragments.py, milli-cards). A slice is tried on every card of the node and the best one
 counts (the first among equals); whole cards are the first untouched ones; a pod with several asks gets its cards one
 ask after the other. These cards are then named to gpu_share, which takes them if they are legal.
 
@@ -17,10 +17,10 @@ and leaves others empty for shapes that are not typical. Fresh random choices am
 cards of the openb trace. So its weight is large: other scores decide only between near equals.
 
 Published FGD is `ahead = false` with the most frequent 95 % of pods typical; measured by `python -m tests.bench openb`.
-By default typical are the pods of this cluster (core/census.py), and openb's until enough of them were seen.
+By default typical are the pods of this cluster (core/nodes/census.py), and openb's until enough of them were seen.
 
 F before and after an ask depend on nothing but what is left on the cards and which typical asks of CPU are covered, so
-for one ask they are looked up (core/card_states.py), and only E is worked out for every node.
+for one ask they are looked up (core/nodes/card_states.py), and only E is worked out for every node.
 
 Units: milli-cores; thousandths of a card (the columns' percent times ten); MiB.
 When: clusters with cards that are shared; without a single card it says nothing and costs nothing. An owner without
@@ -44,16 +44,16 @@ from numpy.typing import NDArray
 
 from neap.common.model.gpu import MOST_CONTAINERS, short_of_card
 from neap.common.model.resource import CPU
-from neap.scheduler.core.card_states import NO_CARDS, CardStates
-from neap.scheduler.core.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL, STATE, STATES
-from neap.scheduler.core.census import SEEN, TYPICAL
-from neap.scheduler.core.columns import code
-from neap.scheduler.core.fragments import Ask, Mix, Room, Whole, add
-from neap.scheduler.core.framework import Parts, Plugin
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.typical import CARD, MILLI, parse
-from neap.scheduler.core.view import ALL, Mask, Numbers, Rows, View
+from neap.scheduler.core.choice.fragments import Ask, Mix, Room, Whole, add
+from neap.scheduler.core.choice.framework import Parts, Plugin
+from neap.scheduler.core.nodes.card_states import NO_CARDS, CardStates
+from neap.scheduler.core.nodes.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL, STATE, STATES
+from neap.scheduler.core.nodes.census import SEEN, TYPICAL
+from neap.scheduler.core.nodes.columns import code
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.view import ALL, Mask, Numbers, Rows, View
+from neap.scheduler.core.pods.pod import Pod
+from neap.scheduler.core.pods.typical import CARD, MILLI, parse
 
 OPENB: Final = """
 1047x3152:1x810 874x11300:1x1000 599x11400:1x1000 470x3152:1x1000 388x11908:1x470 366x12500 360x8000:1x470
@@ -187,7 +187,7 @@ def mix_of(text: str) -> Mix:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What usually comes, and how it is weighed."""
 
-    typical: str = ""  # pods, milli-cores, cards, milli of each card, models: see core/typical.py; empty: learned
+    typical: str = ""  # pods, milli-cores, cards, milli of each card, models: see core/pods/typical.py; empty: learned
     steps: Annotated[int, Meta(ge=2, le=100_000)] = 100  # of the scale; smaller differences are ties
     ahead: bool = True  # cards that the CPU left cannot feed count as stranded; false: as published
 

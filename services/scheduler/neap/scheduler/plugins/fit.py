@@ -19,11 +19,11 @@ from typing import Final
 import msgspec
 
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.framework import Near, Plugin, Rule
-from neap.scheduler.core.near import shortage
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import View
+from neap.scheduler.core.choice.framework import Near, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.view import View
+from neap.scheduler.core.pods.pod import Pod
+from neap.scheduler.core.why.near import shortage
 
 OWNED: Final = frozenset({NodeChanged.FREE, NodeChanged.NODE_ADDED})
 LENT: Final = OWNED | {NodeChanged.OFFER}

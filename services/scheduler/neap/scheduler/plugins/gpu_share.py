@@ -49,15 +49,15 @@ from neap.common.model.gpu import (
     named_shares,
 )
 from neap.common.model.placement import GpuShare
-from neap.scheduler.core.card_near import count_short, no_such_card, slice_short
-from neap.scheduler.core.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.columns import code
-from neap.scheduler.core.framework import Near, Parts, Plugin, Rule
-from neap.scheduler.core.gang_cards import barred_cards, keeps_apart
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.view import Mask, Numbers, View
+from neap.scheduler.core.choice.framework import Near, Parts, Plugin, Rule
+from neap.scheduler.core.nodes.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.columns import code
+from neap.scheduler.core.nodes.gang_cards import barred_cards, keeps_apart
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.view import Mask, Numbers, View
+from neap.scheduler.core.pods.pod import Pod
+from neap.scheduler.core.why.card_near import count_short, no_such_card, slice_short
 
 WAKES: Final = frozenset({NodeChanged.DEVICE, NodeChanged.NODE_ADDED})
 

@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 
 from neap.common.units import MIB
-from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.locality import LOCALITY, SMALLEST, Locality
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.choice.framework import Plugin
+from neap.scheduler.core.nodes.locality import LOCALITY, SMALLEST, Locality
+from neap.scheduler.core.nodes.view import Numbers, View
+from neap.scheduler.core.pods.pod import Pod
 
 LARGEST: Final = 1000 * MIB  # per container
 

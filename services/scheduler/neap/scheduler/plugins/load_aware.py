@@ -32,15 +32,15 @@ from msgspec import Meta
 
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.units import Ratio
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.estimate import Portrait
-from neap.scheduler.core.framework import Near, Plugin, Rule
-from neap.scheduler.core.load import AT, FLYING, FLYING_OWNERS, FRESH, KNOWN, USED, USED_BY_OWNERS
-from neap.scheduler.core.near import COUNTED, number
-from neap.scheduler.core.pod import LOAD_AWARE, Pod
-from neap.scheduler.core.portraits import GUESSED, PORTRAITS
-from neap.scheduler.core.view import Mask, Numbers, View
-from neap.scheduler.core.windows import day_of, histogram_of, hour_of, mean_of, percentile
+from neap.scheduler.core.choice.framework import Near, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.load import AT, FLYING, FLYING_OWNERS, FRESH, KNOWN, USED, USED_BY_OWNERS
+from neap.scheduler.core.nodes.portraits import GUESSED, PORTRAITS
+from neap.scheduler.core.nodes.view import Mask, Numbers, View
+from neap.scheduler.core.nodes.windows import day_of, histogram_of, hour_of, mean_of, percentile
+from neap.scheduler.core.pods.estimate import Portrait
+from neap.scheduler.core.pods.pod import LOAD_AWARE, Pod
+from neap.scheduler.core.why.near import COUNTED, number
 
 WAKES: Final = frozenset({NodeChanged.LOAD, NodeChanged.NODE_ADDED})
 FREED: Final = frozenset({NodeChanged.FREE, NodeChanged.NODE_ADDED})

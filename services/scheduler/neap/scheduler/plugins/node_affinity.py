@@ -19,12 +19,12 @@ import msgspec
 import numpy as np
 
 from neap.common.model.scheduling import Expression, NodeTerm
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.domains import DOMAINS, Domains
-from neap.scheduler.core.framework import Near, Plugin, Rule
-from neap.scheduler.core.labels import NAME, Labels
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import Mask, Numbers, View
+from neap.scheduler.core.choice.framework import Near, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.domains import DOMAINS, Domains
+from neap.scheduler.core.nodes.labels import NAME, Labels
+from neap.scheduler.core.nodes.view import Mask, Numbers, View
+from neap.scheduler.core.pods.pod import Pod
 
 WAKES: Final = frozenset({NodeChanged.NODE_ADDED})
 

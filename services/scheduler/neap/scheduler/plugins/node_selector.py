@@ -16,10 +16,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.framework import Near, Plugin, Rule
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import View
+from neap.scheduler.core.choice.framework import Near, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.view import View
+from neap.scheduler.core.pods.pod import Pod
 
 WAKES: Final = frozenset({NodeChanged.NODE_ADDED})
 

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from neap.common.cpuset import format_cpuset
 from neap.common.model.resource import CPU, MEMORY
-from neap.scheduler.core.binding import (
+from neap.scheduler.core.choice.binding import (
     Found,
     Need,
     Rules,
@@ -49,14 +49,14 @@ from neap.scheduler.core.binding import (
     room,
     search,
 )
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.demand import zones
-from neap.scheduler.core.framework import Near, Parts, Plugin, Rule
-from neap.scheduler.core.numa_score import Strategy, container_score
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.view import Mask, Numbers, View
-from neap.scheduler.core.zones import COUNT, INDEX, LEFT_OUT, OWN, PER_PACKAGE, PINNED, POLICIES, POLICY, ZONES
+from neap.scheduler.core.choice.framework import Near, Parts, Plugin, Rule
+from neap.scheduler.core.choice.numa_score import Strategy, container_score
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.view import Mask, Numbers, View
+from neap.scheduler.core.nodes.zones import COUNT, INDEX, LEFT_OUT, OWN, PER_PACKAGE, PINNED, POLICIES, POLICY, ZONES
+from neap.scheduler.core.pods.demand import zones
+from neap.scheduler.core.pods.pod import Pod
 
 WAKES: Final = frozenset({NodeChanged.FREE, NodeChanged.NODE_ADDED})
 MOST_NUMERIC: Final = 8  # NUMA nodes

@@ -22,13 +22,13 @@ import numpy as np
 
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.framework import Near, Parts, Plugin, Rule
-from neap.scheduler.core.near import amount
-from neap.scheduler.core.overcommit import CLASH, OWNED, PHYSICAL, PINNED, RATIO
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.table import NodeTable
-from neap.scheduler.core.view import Mask, Numbers, View
+from neap.scheduler.core.choice.framework import Near, Parts, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.overcommit import CLASH, OWNED, PHYSICAL, PINNED, RATIO
+from neap.scheduler.core.nodes.table import NodeTable
+from neap.scheduler.core.nodes.view import Mask, Numbers, View
+from neap.scheduler.core.pods.pod import Pod
+from neap.scheduler.core.why.near import amount
 
 WAKES: Final = frozenset({NodeChanged.FREE, NodeChanged.NODE_ADDED})
 

@@ -24,12 +24,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.domains import DOMAINS, Domains
-from neap.scheduler.core.framework import Near, Plugin, Rule
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.standing import Beside, Standing
-from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.choice.framework import Near, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.domains import DOMAINS, Domains
+from neap.scheduler.core.nodes.standing import Beside, Standing
+from neap.scheduler.core.nodes.view import Numbers, View
+from neap.scheduler.core.pods.pod import Pod
 
 WAKES: Final = frozenset({NodeChanged.POD, NodeChanged.NODE_ADDED})
 

@@ -17,7 +17,7 @@ bound, because a prediction holds only where the pod runs. The advisor binds eve
 names; a pod of a shared pool only if it is one (several are charged evenly, and it roams). So CPU and memory of those
 NUMA nodes are charged as well. A pod that asked to be bound gets its NUMA nodes from the plugin numa, by the same search.
 A node that does not know its limit is rated 0 for that kind, passes (setting `unknown`), and that is said; a pod without
-a profile is nothing to this plugin. By share of the limit and not min–max over nodes (core.rating.rate), because a
+a profile is nothing to this plugin. By share of the limit and not min–max over nodes (core.choice.rating.rate), because a
 score must not change when another node does; nodes with one limit come out in the same order.
 Units: the kind's own (bytes/s, milliwatts), as whole numbers. Which kinds there are is data: see common.model.profile.
 Source: requirements 1.5 (004-01, 004-02, 004-12, 004-13, 004-13b, 004-17 … 004-30, 004-42).
@@ -37,14 +37,14 @@ from numpy.typing import NDArray
 from neap.common.cpuset import format_cpuset
 from neap.common.model.profile import Scope
 from neap.common.model.resource import CPU, MEMORY
-from neap.scheduler.core.binding import Found, Need, Rules, Wishes, best_left, fewest, room, search
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.demand import ProfiledPod, charges, machines
-from neap.scheduler.core.framework import Near, Parts, Plugin, Rule
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.rating import Zones, most_left_sentence
-from neap.scheduler.core.table import PRESENT, NodeTable
-from neap.scheduler.core.view import Mask, Numbers, View
+from neap.scheduler.core.choice.binding import Found, Need, Rules, Wishes, best_left, fewest, room, search
+from neap.scheduler.core.choice.framework import Near, Parts, Plugin, Rule
+from neap.scheduler.core.choice.rating import Zones, most_left_sentence
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.table import PRESENT, NodeTable
+from neap.scheduler.core.nodes.view import Mask, Numbers, View
+from neap.scheduler.core.pods.demand import ProfiledPod, charges, machines
+from neap.scheduler.core.pods.pod import Pod
 
 WAKES: Final = frozenset({NodeChanged.FREE, NodeChanged.NODE_ADDED})
 OWN: Final = (CPU, MEMORY)

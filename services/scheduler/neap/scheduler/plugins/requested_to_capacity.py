@@ -21,10 +21,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from neap.scheduler.core.framework import Plugin
-from neap.scheduler.core.fullness import Full, Weights, fullness
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.view import Numbers, View
+from neap.scheduler.core.choice.framework import Plugin
+from neap.scheduler.core.choice.fullness import Full, Weights, fullness
+from neap.scheduler.core.nodes.view import Numbers, View
+from neap.scheduler.core.pods.pod import Pod
 
 MOST_POINTS: Final = 101
 

@@ -20,11 +20,11 @@ import msgspec
 import numpy as np
 
 from neap.common.model.scheduling import Taint
-from neap.scheduler.core.change import NodeChanged
-from neap.scheduler.core.framework import Near, Plugin, Rule
-from neap.scheduler.core.pod import Pod
-from neap.scheduler.core.taints import COLUMN, CORDON, TAINTS, Taints, minded, written
-from neap.scheduler.core.view import Mask, Numbers, View
+from neap.scheduler.core.choice.framework import Near, Plugin, Rule
+from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.taints import COLUMN, CORDON, TAINTS, Taints, minded, written
+from neap.scheduler.core.nodes.view import Mask, Numbers, View
+from neap.scheduler.core.pods.pod import Pod
 
 WAKES: Final = frozenset({NodeChanged.NODE_ADDED})
 
