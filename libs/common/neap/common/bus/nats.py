@@ -3,8 +3,8 @@
     bus = await connect("nats://127.0.0.1:4222", name="neap-reporter@n1")
     await bus.publish(NODE_USAGE.at(node="n1"), usage)
 
-What each word does is in its module: nats_wire (connection), nats_store (writing), nats_pull (reading what is
-stored), nats_events and nats_state (readers).
+What each word does is in its module: nats_wire over nats_client (connection), nats_store (writing), nats_pull
+(reading what is stored), nats_events and nats_state (readers).
 """
 
 from __future__ import annotations

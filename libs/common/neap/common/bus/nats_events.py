@@ -222,9 +222,9 @@ class Following(Reader[LedgerItem[M]]):
             except WireError as error:
                 self._wire.health.poisoned(self._channel, item.subject, error, asyncio.get_running_loop().time())
                 if self._tail.is_current:
-                    return CaughtUp(position(item)[1])
+                    return CaughtUp(self._tail.where[1])
             else:
-                return received(item.subject, value, position(item)[1], item.headers or NO_HEADERS)
+                return received(item.subject, value, self._tail.where[1], item.headers or NO_HEADERS)
 
 
 @asynccontextmanager

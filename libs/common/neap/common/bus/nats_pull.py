@@ -196,6 +196,7 @@ class Tail:
         self._expected = 1
         self._waiting = 0  # delivery number of the last message that was stored at the start; -1: current
         self._attempts = 0
+        self.where = (0, 0, 0, 0, 0)  # `position` of the message that `next` returned last
         self._spread = random.Random(zlib.crc32(f"{wire.name} {stream} {only}".encode()))
 
     async def next(self) -> Msg | Restarted | Current:
@@ -252,7 +253,7 @@ class Tail:
 
     def _follows(self, message: Msg) -> bool:
         """Whether a message is news; a gap before it is Broken."""
-        _, seq, consumer_seq, _, left = position(message)
+        self.where = _, seq, consumer_seq, _, left = position(message)
         if consumer_seq != self._expected:
             raise Broken(f"delivery {self._expected} is missing")
         self._expected += 1

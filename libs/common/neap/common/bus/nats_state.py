@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from nats.aio.msg import Msg
 
-from neap.common.bus.nats_pull import Current, Restarted, Tail, position
+from neap.common.bus.nats_pull import Current, Restarted, Tail
 from neap.common.bus.nats_store import MSG_ID, store
 from neap.common.bus.nats_wire import Wire
 from neap.common.bus.patience import again
@@ -136,7 +136,7 @@ class Watching(Reader[StateItem[M]]):
         self._ready.append(CaughtUp(seq))
 
     def _change(self, message: Msg) -> Received[M] | Deleted | None:
-        _, revision, _, at, _ = position(message)
+        _, revision, _, at, _ = self._tail.where
         key = message.subject[self._prefix :]
         self._unseen.pop(key, None)
         if is_gone(message.headers):

@@ -14,12 +14,13 @@ What nats-py leaves to its user, measured with 2.16 against server 2.15:
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import nats.errors
 from nats.aio.client import Client, Server
@@ -27,6 +28,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from neap.common.bus.health import LOG, Health
+from neap.common.bus.nats_client import WireClient
 from neap.common.contract.subject import inbox_prefix
 from neap.common.errors import Denied, InputError, NoResponder, Unavailable
 from neap.common.telemetry.span import current
@@ -39,61 +41,9 @@ RETRY_LIMIT: Final[Seconds] = 1.0  # a client is back at most this long after it
 CLOSING: Final[Seconds] = 2.0
 SUBJECTS_PROVEN: Final = 65_536  # subjects known to be allowed, before they are forgotten together
 PENDING_REQUESTS: Final = 16_384
+RESOLUTION: Final[Seconds] = 0.001  # of the loop's timers
 
 _DENIAL: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"")
-
-
-class _Client(Client):
-    """nats-py's client, corrected where the module docstring says so."""
-
-    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        self._pongs.append(future or asyncio.get_running_loop().create_future())
-        await self._send_command(b"PING\r\n")
-        await self._flush_pending()
-
-    async def _process_pong(self) -> None:
-        if self._pongs and self._pongs[0].done():
-            self._pongs[0] = asyncio.get_running_loop().create_future()
-        await super()._process_pong()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        if not subject.isascii():
-            subject = subject.decode(errors="replace").encode()
-        await super()._process_msg(sid, subject, reply, data, headers)
-
-    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        try:
-            return await super()._process_headers(headers)
-        except (IndexError, ValueError):
-            return None
-
-    async def barrier(self, within: Seconds) -> None:
-        """Return once the server has judged everything sent so far, or after `within`."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        await self._send_ping(future)
-        await asyncio.wait({future}, timeout=within)
-
-    async def _process_err(self, err_msg: str) -> None:
-        error = nats.errors.Error(f"nats: {err_msg}")
-        self._err = error
-        await self._error_cb(error)
-        if "permissions violation" not in err_msg:
-            await self._process_op_err(error)
-
-
-class _Sink:
-    """Takes every message of a subscription where nats-py expects a future for one.
-
-    So a message comes straight from the parser: no queue, no task and no coroutine per message, which a callback
-    would cost (measured: a third of the time from the socket to the reader).
-    """
-
-    def __init__(self, arrived: Callable[[Msg], None]) -> None:
-        self.set_result = arrived
-
-    def cancelled(self) -> bool:
-        """Whether to drop the next message."""
-        return False
 
 
 def next_attempt(name: str) -> Callable[[list[Server], dict[str, Any]], tuple[Server, Seconds]]:
@@ -108,16 +58,26 @@ def next_attempt(name: str) -> Callable[[list[Server], dict[str, Any]], tuple[Se
     return choose
 
 
+class _Asked(NamedTuple):
+    future: asyncio.Future[Msg]
+    subject: str
+    deadline: Seconds  # of the loop
+    within: Seconds
+
+
 class Wire:
     """See module docstring. Made by `open_wire`."""
 
-    def __init__(self, client: _Client, name: str) -> None:
+    def __init__(self, client: WireClient, name: str) -> None:
         self.health = Health()
         self.name = name
         self.nuid = client._nuid  # noqa: SLF001  the client's own source of unique names
         self._client = client
         self._inbox = ""
-        self._asked: dict[str, tuple[asyncio.Future[Msg], str]] = {}
+        self._asks = 0
+        self._asked: dict[str, _Asked] = {}
+        self._sweep: asyncio.TimerHandle | None = None  # one timer for all that was asked: one each is dear (measured)
+        self._sweep_at = math.inf
         self._proven: set[str] = set()
         self._refused: set[str] = set()  # lower-cased, "publish x" or "subscription x"
         self._back = asyncio.Event()
@@ -181,14 +141,17 @@ class Wire:
         except TimeoutError:
             raise Unavailable(f"{attempt}: not connected to NATS") from None
 
-    async def send(self, subject: str, payload: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
+    async def send(
+        self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         """Fire and forget; while away, it waits in the client's bounded buffer.
 
         Raises:
             InputError: the payload is larger than the server takes. Unavailable: closed, or the buffer is full.
         """
         try:
-            await self._client.publish(subject, payload, reply, headers)
+            if self._client.write(subject, payload, reply, headers):
+                await self._client.relieve()
         except nats.errors.Error as error:
             raise _error(f"send {subject}", error) from None
 
@@ -198,13 +161,7 @@ class Wire:
         Only the first message to a subject, and the first after a reconnect, waits until the server has judged it.
         """
         if subject in self._proven:
-            context = current.get()
-            try:
-                await self._client.publish(
-                    subject, payload, "", None if context is None else {"traceparent": context.traceparent}
-                )
-            except nats.errors.Error as error:
-                raise _error(f"send {subject}", error) from None
+            await self.send(subject, payload, "", _traced(None))
         elif self.health.connected:
             await self._prove(subject, payload)
         else:
@@ -213,8 +170,7 @@ class Wire:
     async def _prove(self, subject: str, payload: bytes) -> None:
         refused = f"publish {subject.lower()}"
         if refused not in self._refused:
-            context = current.get()
-            await self.send(subject, payload, "", None if context is None else {"traceparent": context.traceparent})
+            await self.send(subject, payload, "", _traced(None))
             await self.barrier()
         if refused in self._refused:
             raise Denied(f"publish {subject}: this connection may not")
@@ -235,21 +191,21 @@ class Wire:
             raise Unavailable(f"ask {subject}: not connected to NATS")
         if len(self._asked) >= PENDING_REQUESTS:
             raise Unavailable(f"ask {subject}: {PENDING_REQUESTS} requests are waiting already")
-        token = self.nuid.next().decode()
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._asked[token] = (future, subject)
-        context = current.get()
-        sent = dict(headers or {}) if context is None else {**(headers or {}), "traceparent": context.traceparent}
+        self._asks += 1
+        token, loop = str(self._asks), asyncio.get_running_loop()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self._asked[token] = _Asked(future, subject, loop.time() + within, within)
+        self._expire_at(loop.time() + within)
         try:
-            async with asyncio.timeout(within):
-                await self._client.publish(subject, payload, f"{self._inbox}.{token}", sent or None)
-                answer = await future
-        except TimeoutError:
-            raise Unavailable(f"ask {subject}: no answer in {within:g} s") from None
+            if self._client.write(subject, payload, f"{self._inbox}.{token}", _traced(headers)):
+                with suppress(TimeoutError):  # then the answer is late as well
+                    async with asyncio.timeout(within):
+                        await self._client.relieve()
+            answer = await future
         except nats.errors.Error as error:
             raise _error(f"ask {subject}", error) from None
         finally:
-            self._asked.pop(token, None)
+            del self._asked[token]
         if answer.headers and answer.headers.get("Status") == "503" and not answer.data:
             raise NoResponder(f"ask {subject}: nobody serves it")
         return answer
@@ -260,11 +216,7 @@ class Wire:
         Raises:
             Denied: this connection may not hear it.
         """
-
-        async def callback(message: Msg) -> None:
-            arrived(message)
-
-        subscription = await self._client.subscribe(subject, queue, callback)
+        subscription = await self._client.hear(subject, queue, arrived)
         await self.barrier()
         if f"subscription {subject.lower()}" in self._refused:
             await self.silence(subscription)
@@ -304,25 +256,49 @@ class Wire:
         await self.barrier()
         self.health.connected = False
         self._fail(lambda _: True, Unavailable, "the bus was closed")
+        if self._sweep is not None:
+            self._sweep.cancel()
         with suppress(TimeoutError, nats.errors.Error, OSError):
             async with asyncio.timeout(CLOSING):
                 await self._client.close()
 
     def _answered(self, message: Msg) -> None:
-        future, _ = self._asked.get(message.subject[len(self._inbox) + 1 :], (None, ""))
-        if future is not None and not future.done():
-            future.set_result(message)
+        asked = self._asked.get(message.subject[len(self._inbox) + 1 :])
+        if asked is not None and not asked.future.done():
+            asked.future.set_result(message)
+
+    def _expire_at(self, deadline: Seconds) -> None:
+        if deadline < self._sweep_at:
+            if self._sweep is not None:
+                self._sweep.cancel()
+            self._sweep, self._sweep_at = asyncio.get_running_loop().call_at(deadline, self._expire), deadline
+
+    def _expire(self) -> None:
+        """Tell everybody whose time is over, and come again for the next one."""
+        now = asyncio.get_running_loop().time() + RESOLUTION
+        self._sweep, self._sweep_at = None, math.inf
+        for asked in self._asked.values():
+            if asked.deadline > now:
+                self._expire_at(asked.deadline)
+            elif not asked.future.done():
+                asked.future.set_exception(Unavailable(f"ask {asked.subject}: no answer in {asked.within:g} s"))
 
     def _fail(self, concerns: Callable[[str], bool], kind: type[Exception], why: str) -> None:
-        for future, subject in self._asked.values():
-            if concerns(subject) and not future.done():
-                future.set_exception(kind(f"{subject}: {why}"))
+        for asked in self._asked.values():
+            if concerns(asked.subject) and not asked.future.done():
+                asked.future.set_exception(kind(f"{asked.subject}: {why}"))
 
 
 def _error(attempt: str, error: nats.errors.Error) -> InputError | Unavailable:
     """nats-py's error as ours."""
     too_large = isinstance(error, nats.errors.MaxPayloadError)
     return (InputError if too_large else Unavailable)(f"{attempt}: {error}")
+
+
+def _traced(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """These headers, and the operation under which they are sent, if there is one."""
+    context = current.get()
+    return headers if context is None else {**(headers or {}), "traceparent": context.traceparent}
 
 
 def void(_: object) -> None:
@@ -335,7 +311,7 @@ async def open_wire(url: str, name: str, *, within: Seconds, **options: Any) -> 
     Raises:
         Denied: the credentials are refused. Unavailable: nobody answers there. InputError: not a NATS address.
     """
-    client = _Client()
+    client = WireClient()
     wire = Wire(client, name)
     try:
         async with asyncio.timeout(within):

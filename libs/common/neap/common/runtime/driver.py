@@ -8,6 +8,7 @@ led to is done, and comes back if something could not be.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -62,7 +63,8 @@ class Driver:
         self._validate = validate
         self._service, self._outside, self._count = service, outside, count
         self._journal = journal or NoJournal()
-        self._inbox: asyncio.Queue[tuple[Event, Delivery[Any] | None, bool, SpanContext | None]] = asyncio.Queue()
+        self._inbox: deque[tuple[Event, Delivery[Any] | None, bool, SpanContext | None]] = deque()
+        self._posted = asyncio.Event()
         self._room = asyncio.Semaphore(INBOX)
         self._ticks: set[str] = set()  # timers whose tick waits in the inbox
         self._outbox = Outbox(self._send, self._answer)
@@ -77,7 +79,7 @@ class Driver:
     @property
     def backlog(self) -> tuple[int, int]:
         """Events waiting for the machine, instructions waiting for the bus."""
-        return self._inbox.qsize(), len(self._outbox)
+        return len(self._inbox), len(self._outbox)
 
     async def post(self, event: Event, delivery: Delivery[Any] | None = None) -> None:
         """Hand over an event from outside; waits while the inbox is full. A timer has one tick waiting, not many."""
@@ -87,14 +89,21 @@ class Driver:
             self._ticks.add(event.name)
         await self._room.acquire()
         cause = parse_traceparent(event.trace) if isinstance(event, Arrived) and event.trace else None
-        self._inbox.put_nowait((event, delivery, True, cause))
+        self._put(event, delivery, True, cause)
+
+    def _put(self, event: Event, delivery: Delivery[Any] | None, from_outside: bool, cause: SpanContext | None) -> None:
+        self._inbox.append((event, delivery, from_outside, cause))
+        self._posted.set()
 
     async def run(self) -> None:
         """Handle events until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._outbox.run())
             while True:
-                event, delivery, from_outside, cause = await self._inbox.get()
+                while not self._inbox:
+                    self._posted.clear()
+                    await self._posted.wait()
+                event, delivery, from_outside, cause = self._inbox.popleft()
                 if isinstance(event, Tick):
                     self._ticks.discard(event.name)
                 await self._step(event, delivery, cause, group)
@@ -106,7 +115,7 @@ class Driver:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self.post(Stopping(self._outside.clock.now()))
-                while self._inbox.qsize() or self.busy_since is not None or len(self._outbox):  # noqa: ASYNC110
+                while self._inbox or self.busy_since is not None or len(self._outbox):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
     async def _step(
@@ -121,32 +130,33 @@ class Driver:
         token = current.set(context)
         try:
             for instruction in instructions:
-                await self._execute(instruction, batch, context)
+                if isinstance(instruction, BUS_WORDS):
+                    batch.waiting += 1
+                    self._outbox.add(instruction, batch, context)
+                elif isinstance(instruction, Count):
+                    self._count(instruction.metric, instruction.by, instruction.labels)
+                elif not isinstance(instruction, Later):
+                    await self._execute(instruction)
         finally:
             current.reset(token)
-        later = next((item.delay for item in instructions if isinstance(item, Later)), None)
         batch.finish()
         if delivery is not None:
+            later = next((item.delay for item in instructions if isinstance(item, Later)), None)
             group.create_task(_settle(delivery, batch, later))
         self.handled += 1
         self.handling_seconds += stopwatch() - started
         self.busy_since = None
 
-    async def _execute(self, instruction: Instruction, batch: Batch, context: SpanContext | None) -> None:
-        if isinstance(instruction, BUS_WORDS):
-            batch.waiting += 1
-            self._outbox.add(instruction, batch, context)
-        elif isinstance(instruction, Count):
-            self._count(instruction.metric, instruction.by, instruction.labels)
-        elif not isinstance(instruction, Later):
-            effect = self._service.effects[type(instruction)]
-            try:
-                outcome = await effect(instruction)
-            except NeapError as error:
-                self._answer(instruction, None, error)
-            else:
-                if outcome is not None:
-                    self._answer(instruction, outcome, None)
+    async def _execute(self, instruction: Instruction) -> None:
+        """One of the service's own effects."""
+        effect = self._service.effects[type(instruction)]
+        try:
+            outcome = await effect(instruction)
+        except NeapError as error:
+            self._answer(instruction, None, error)
+        else:
+            if outcome is not None:
+                self._answer(instruction, outcome, None)
 
     async def _send(self, instruction: Instruction, context: SpanContext | None) -> Any:
         bus = self._outside.bus
@@ -192,13 +202,13 @@ class Driver:
         if error is not None:
             self._count("neap_effects_failed_total", 1.0, {"effect": type(instruction).__name__})
             may_retry = isinstance(error, Unavailable)
-            self._inbox.put_nowait((Failed(now, instruction, str(error), may_retry), None, False, cause))
+            self._put(Failed(now, instruction, str(error), may_retry), None, False, cause)
         elif (
             isinstance(instruction, Append)
             or not isinstance(instruction, BUS_WORDS)
             or (isinstance(instruction, Put) and instruction.answer)
         ):
-            self._inbox.put_nowait((Done(now, instruction, outcome), None, False, cause))
+            self._put(Done(now, instruction, outcome), None, False, cause)
 
     def _trace(self, event: Event, instructions: Any, cause: SpanContext | None) -> SpanContext | None:
         """The context everything this event led to runs under; one span per decision, none per report.
@@ -261,7 +271,7 @@ def _about(event: Event) -> tuple[str, str]:
 
 async def _settle(delivery: Delivery[Any], batch: Batch, later: Seconds | None) -> None:
     """Acknowledge once everything is done; otherwise let it come back."""
-    await batch.settled.wait()
+    await batch.over()
     with suppress(PortError):  # an acknowledgement that does not arrive is a redelivery, which is allowed
         if later is not None or batch.refused:
             await delivery.later(later if later is not None else NAK_DELAY)

@@ -8,8 +8,9 @@ one after the other; different subjects go side by side.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from neap.common.errors import NeapError, PortError, Unavailable
@@ -23,18 +24,24 @@ LAST_RETRY: Final[Seconds] = 2.0
 
 @dataclass(slots=True)
 class Batch:
-    """The instructions one event led to; settled when all of them are."""
+    """The instructions one event led to; over when all of them are."""
 
     waiting: int = 0
     refused: bool = False
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    _over: asyncio.Event | None = None  # made for whoever waits: most batches nobody waits for
 
     def finish(self, *, refused: bool = False) -> None:
         """One instruction of this batch is over."""
         self.waiting -= 1
         self.refused |= refused
-        if self.waiting == 0:
-            self.settled.set()
+        if self.waiting == 0 and self._over is not None:
+            self._over.set()
+
+    async def over(self) -> None:
+        """Wait until all of them are over."""
+        if self.waiting:
+            self._over = self._over or asyncio.Event()
+            await self._over.wait()
 
 
 @dataclass(slots=True)
@@ -72,22 +79,30 @@ class Outbox:
         tell: Callable[[Instruction, Any, NeapError | None], None],
     ) -> None:
         self._send, self._tell = send, tell
-        self._waiting: dict[str, list[_Entry]] = {}
+        self._lanes: dict[str, deque[_Entry]] = {}  # those with something to say, or saying it
+        self._ready: deque[str] = deque()  # of them, those that nobody works on
+        self._working = 0
+        self._unsaid = 0
         self._wake = asyncio.Event()
-        self._busy: set[str] = set()
         self.dropped = 0
 
     def __len__(self) -> int:
-        return sum(len(entries) for entries in self._waiting.values()) + len(self._busy)
+        return self._unsaid
 
     def add(self, instruction: Instruction, batch: Batch, context: Any) -> None:
         """Queue one instruction."""
-        entries = self._waiting.setdefault(lane(instruction), [])
-        if entries and replaceable(instruction) and replaceable(entries[-1].instruction):
+        name = lane(instruction)
+        entries = self._lanes.get(name)
+        if entries is None:
+            entries = self._lanes[name] = deque()
+            self._ready.append(name)
+            self._wake.set()
+        elif entries and replaceable(instruction) and replaceable(entries[-1].instruction):
             entries.pop().batch.finish()
+            self._unsaid -= 1
             self.dropped += 1
         entries.append(_Entry(instruction, batch, context))
-        self._wake.set()
+        self._unsaid += 1
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -95,20 +110,22 @@ class Outbox:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                for name in [name for name in self._waiting if name not in self._busy]:
-                    if len(self._busy) >= ABREAST:
-                        break
-                    self._busy.add(name)
-                    group.create_task(self._drain(name))
+                for _ in range(min(len(self._ready), ABREAST - self._working)):
+                    self._working += 1
+                    group.create_task(self._work())
 
-    async def _drain(self, name: str) -> None:
+    async def _work(self) -> None:
+        """One lane after the other, while there are any: a task costs more than most instructions."""
         try:
-            while entries := self._waiting.get(name):
-                await self._deliver(entries.pop(0))
+            while self._ready:
+                name = self._ready.popleft()
+                entries = self._lanes[name]
+                while entries:
+                    await self._deliver(entries.popleft())
+                    self._unsaid -= 1
+                del self._lanes[name]
         finally:
-            self._waiting.pop(name, None)
-            self._busy.discard(name)
-            self._wake.set()
+            self._working -= 1
 
     async def _deliver(self, entry: _Entry) -> None:
         instruction, delay = entry.instruction, FIRST_RETRY
