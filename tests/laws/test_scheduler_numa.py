@@ -16,7 +16,7 @@ from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.scheduler.core.choice.cycle import Cycle
-from neap.scheduler.core.nodes.table import VERSION, NodeTable
+from neap.scheduler.core.nodes.table import TOLD, VERSION, NodeTable
 from neap.scheduler.core.nodes.zones import POLICIES
 from neap.scheduler.core.pods.demand import Demand, profiled
 from neap.scheduler.core.pods.pod import Pod, pod_of
@@ -125,7 +125,7 @@ def test_no_numa_node_is_over_allocated_at_any_prefix_of_any_history(
 
 
 def columns_of(table: NodeTable) -> dict[str, bytes]:
-    return {name: table.columns[name].tobytes() for name in table.columns.names if name != VERSION}
+    return {name: table.columns[name].tobytes() for name in table.columns.names if name not in (VERSION, TOLD)}
 
 
 @given(st.lists(steps(), max_size=30), pods())
