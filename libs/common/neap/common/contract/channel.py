@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
@@ -48,6 +48,7 @@ class Delivery(StrEnum):
     WORK = "WORK"
 
 
+@lru_cache(maxsize=65_536)
 def escape(token: str) -> str:
     """A Kubernetes name as one subject token.
 

@@ -8,6 +8,7 @@ from neap.common.contract.catalogue import WORKLOAD, NodeClassVerdict
 from neap.common.contract.channel import Address
 from neap.common.errors import InputError, WireError
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Measured, Submitted
+from neap.common.model.placement import Placed
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Decide, Emit
@@ -76,10 +77,11 @@ def _one(verdict: NodeClassVerdict) -> str:
 
 def placed(op: Op) -> Decide:
     """A placement is stored: told as of the moment it was made, because others act on it before its answer is here."""
-    decision = op.decision
+    decision, entry = op.decision, op.entry
     assert decision is not None
+    assert isinstance(entry, Placed)
     numbers = tuple(Measured(metric=f"score.{name}", value=score, threshold=100.0) for name, score in decision.parts)
-    return _line(decision.pod.workload, "placed", placed_why(decision), op.entry.at, node=op.node, numbers=numbers)
+    return _line(decision.pod.workload, "placed", entry.reason, entry.at, node=op.node, numbers=numbers)
 
 
 def placed_again(node: str, held: Held) -> Decide:
