@@ -11,7 +11,7 @@ import pytest
 
 from neap.common.bus.memory import MemoryBroker
 from neap.common.bus.port import LostRace
-from neap.common.contract.catalogue import CHANNELS, EVICTIONS, PLACEMENTS, STREAMS, TOPOLOGY, WORKLOAD
+from neap.common.contract.catalogue import CHANNELS, EVICTIONS, PLACEMENTS, STREAMS, TOPOLOGY
 from neap.common.cpuset import LARGEST_CPU
 from neap.common.errors import InputError
 from neap.common.host.memory import MemoryHost
@@ -26,7 +26,7 @@ from neap.common.runtime.machine import Append, Arrived, Decide, Done, Event, Fa
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside, Service, consume
 from neap.common.telemetry.span import NoTracer
-from neap.scheduler.core.flow.machine import SchedulerMachine
+from neap.scheduler.core.flow.machine import FIRST, SchedulerMachine
 from neap.scheduler.core.nodes.load import USED
 from neap.scheduler.core.nodes.table import NodeTable
 from neap.scheduler.settings import Settings
@@ -129,7 +129,7 @@ class Scheduling:
 
     def __init__(self) -> None:
         self.machine = SchedulerMachine(Settings(), policies())
-        for channel in (TOPOLOGY, PLACEMENTS, WORKLOAD):
+        for channel in FIRST:
             if channel is TOPOLOGY:
                 self.tell(Arrived(0.0, a_node("n1")))
             self.tell(Synced(0.0, channel))
