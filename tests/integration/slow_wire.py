@@ -9,15 +9,14 @@ from types import TracebackType
 from typing import Self
 
 CHUNK = 1 << 14
-STALLS = 0.02  # of all chunks
 LONGEST = 0.3  # seconds of a stall
 
 
 class SlowWire:
-    """Relays from a port of its own to `port`, both on loopback."""
+    """Relays from a port of its own to `port`, both on loopback; of all pieces a part (`stalls`) is held up."""
 
-    def __init__(self, port: int, random: Random) -> None:
-        self._to, self._random = port, random
+    def __init__(self, port: int, random: Random, stalls: float) -> None:
+        self._to, self._random, self._stalls = port, random, stalls
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -63,7 +62,7 @@ class SlowWire:
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK):
-                if self._random.random() < STALLS:
+                if self._random.random() < self._stalls:
                     self.stalls += 1
                     await asyncio.sleep(self._random.uniform(0.0, LONGEST))
                 sink.write(data)

@@ -49,7 +49,9 @@ ABREAST = 1500  # pods submitted and not over; more than there is room for
 TWICE = 0.2  # of all that is told
 LATE = 2.0  # seconds, at most, until it is told again
 RUNS = 0.4  # seconds, at most, that a pod runs
-BETWEEN = (2.0, 6.0)  # seconds from one blow to the next
+SOAK: Final = PODS > 20_000  # long enough for rarer blows and stalls; with as many as in a short run it takes hours
+BETWEEN = (8.0, 20.0) if SOAK else (2.0, 6.0)  # seconds from one blow to the next
+STALLS = 0.001 if SOAK else 0.02  # of all pieces on their way
 
 
 COUNTED: Final = re.compile(r"neap_scheduler_(?:appends|decisions)_total\{(.*)\} ([0-9.e+]+)")
@@ -177,7 +179,7 @@ class Cluster:
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as ending:
         server = await ending.enter_async_context(NatsServer(store=tmp_path / "nats"))
-        wire = await ending.enter_async_context(SlowWire(server.port, Random(1)))
+        wire = await ending.enter_async_context(SlowWire(server.port, Random(1), STALLS))
         bus = await connect(server.url, name="neap-test")
         ending.push_async_callback(bus.close)
         await bus.ensure(STREAMS, CHANNELS)
