@@ -42,7 +42,7 @@ from neap.virtual.history import read_history
 from tests.conftest import HANG
 from tests.integration.slow_wire import SlowWire
 
-PODS: Final = int(os.environ.get("NEAP_SOAK", "3000"))
+PODS: Final = int(os.environ.get("NEAP_SOAK", "1500"))
 LONGEST: Final = max(HANG - 60.0, PODS / 50)  # seconds
 SCHEDULERS, NODES, CARDS = 3, 150, 4
 ABREAST = 1500  # pods submitted and not over; more than there is room for
