@@ -49,6 +49,8 @@ def expression_holds(one: Expression, labels: Mapping[str, str]) -> bool:
         return one.key not in labels
     try:
         have, bound = int(labels[one.key]), int(one.values[0])
+        if not all(-(1 << 63) <= number < 1 << 63 for number in (have, bound)):
+            return False  # Kubernetes parses 64 bits; what is beyond is no number
     except (KeyError, ValueError):
         return False
     return have > bound if one.operator == "Gt" else have < bound
