@@ -241,7 +241,7 @@ def test_a_move_nobody_carries_out_leaves_the_run_where_it_is() -> None:
 
 @pytest.mark.parametrize("starts", [True, False])
 def test_a_placement_nobody_confirms_is_given_back_and_decided_again(starts: bool) -> None:
-    world = World(a_node())
+    world = World(a_node(), settings=Settings(confirm=600))
     world.starts = starts
     world.submit(an_owner("u"))
     world.pass_time(601)

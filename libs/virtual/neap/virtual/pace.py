@@ -27,6 +27,10 @@ def day_settings(*, nodes: int, seed: int, length: Seconds = DAY, step: Seconds 
         f"enforcer.grace={30 * step}",
         f"gpushare.retell={10 * step}",
         f"scheduler.cycle={step / 4}",
+        f"scheduler.confirm={3600 * step}",
+        f"scheduler.gang.patience={30 * step}",
+        f"scheduler.preemption.patience={120 * step}",
+        f"scheduler.preemption.cool_down={60 * step}",
     ]
 
 

@@ -108,7 +108,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     append: AppendSettings = AppendSettings()  # writing of ledgers
     gang: GangSettings = GangSettings()  # pods that start together or not at all
     preemption: PreemptionSettings = PreemptionSettings()  # guests that leave for somebody who fits nowhere
-    confirm: Annotated[Seconds, Meta(ge=0)] = 600.0  # a placement nobody started by then is given back; 0: never
+    confirm: Annotated[Seconds, Meta(ge=0)] = (
+        3600.0  # a placement nobody started by then is given back; images take their time; 0: never
+    )
     backoff: Backoff = Backoff()  # of evicted and refused workloads
     stale: Staleness = Staleness()  # when input is too old
     guess: Guess = Guess()  # expected use of a pod before it was measured
