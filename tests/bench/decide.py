@@ -1,13 +1,15 @@
 """Scheduling decisions per second: mask, scores, the best and the runner-up, division of cards, columns up to date.
 
-A cluster of the nodes of the openb trace, in its proportions, its CPU filled to about two thirds with pods of the trace;
-then pods of the trace are decided in its order, with all plugins and default settings. Every decision charges its
-node; pods leave as others come, so the cluster stays as full as it is. Usage of all nodes is known, all lend.
+Two clusters, their CPU filled to between half and two thirds with pods of their own; then pods are decided in their
+order, with all plugins and default settings. The *fleet*: machines of the simulated day, one in six with cards, and a
+day's pods of all four classes, most of them guests (64 shapes). *openb*: the nodes of a GPU cluster in their
+proportions, four in five with cards, and its trace (108 shapes, three in four pods with cards). Every decision charges
+its node; pods leave as others come, so a cluster stays as full as it is. Usage of all nodes is known, all lend.
 
 Latency is that of 5,000 decisions of a scheduler that has just started: every shape's first one weighs all nodes, and
-there are more of these than one in a hundred, so the 99th percentile is one of them. With a report folded per decision
-for each of five nodes (10,000 nodes at 1 Hz, 2,000 decisions/s) rows change faster than a shape comes back; that row
-says what is left then. FGD is measured on the trace's own GPU nodes, as pools of cards are run.
+where these are more than one in a hundred, the 99th percentile is one of them. With a report folded per decision for
+each of five nodes (10,000 nodes at 1 Hz, 2,000 decisions/s) rows change faster than a shape comes back; that row says
+what is left then. FGD is measured on the trace's own GPU nodes, as pools of cards are run.
 """
 
 from __future__ import annotations
@@ -36,11 +38,12 @@ from neap.scheduler.settings import Settings
 from neap.scheduler.wiring import policies
 from tests.bench.curve import Curve, Line, draw
 from tests.bench.measure import Row, Work, rate
-from tests.bench.samples import gpu_nodes, trace_nodes, trace_workloads, uid
+from tests.bench.samples import fleet_nodes, fleet_workloads, gpu_nodes, trace_nodes, trace_workloads, uid
 
 FULL: Final = 0.70  # of a node, at most, before the measured decisions
 DECISIONS: Final = 500
 LATENCIES: Final = 5_000
+ROUNDS: Final = 15  # 7,500 decisions
 CHURN: Final = 5
 NODES: Final = 10_000
 SIZES: Final = (1_000, 3_000, NODES, 20_000, 50_000)
@@ -54,28 +57,25 @@ FGD: Final = Settings(
 
 
 def rows() -> Iterator[Row]:
-    pods = [pod_of(workload) for workload in trace_workloads()]
+    fleet, trace = ([pod_of(workload) for workload in some] for some in (fleet_workloads(), trace_workloads()))
     curve: list[tuple[int, float, float]] = []
     for nodes in SIZES:
-        cluster = Cluster(list(trace_nodes(nodes, Random(1))), pods)
+        cluster = Cluster(list(fleet_nodes(nodes)), fleet)
         if nodes == NODES:
-            yield cluster.latency_row()
-        first = median(cluster.first_time(pod) for pod in Random(3).sample(pods, 20)) * 1e6
-        for pod in cluster.shapes:
-            cluster.cycle.evaluate(pod)
-        value = rate(cluster.decide(0))
-        curve.append((nodes, 1e6 / value, first))
-        note = f"{1e6 / value:.0f} µs each; {first:,.0f} µs to weigh a shape for the first time"
+            yield cluster.latency_row(f"a pod of {LATENCIES:,} at {NODES:,} nodes of a fleet", GOAL_MS)
+        first = median(cluster.first_time(pod) for pod in Random(3).sample(cluster.shapes, 20)) * 1e6
+        row = cluster.rate_row(f"scheduler: decisions at {nodes:,} nodes of a fleet", GOAL if nodes == NODES else None)
+        curve.append((nodes, 1e6 / row.value, first))
+        yield msgspec.structs.replace(row, note=f"{row.note}; {first:,.0f} µs to weigh a shape for the first time")
         if nodes == NODES:
-            note = f"{note}; {cluster.full:.0%} full, {len(cluster.shapes)} shapes of pods"
-        yield Row(name=f"scheduler: decisions at {nodes:,} nodes", value=value, unit="decisions/s",
-                  at_least=GOAL if nodes == NODES else None, note=note)  # fmt: skip
-        if nodes == NODES:
-            yield Row(name=f"the same with {CHURN} reports folded before each", value=rate(cluster.decide(CHURN)),
-                      unit="decisions/s", note=f"{cluster.placed:.0%} found a node")  # fmt: skip
+            yield cluster.churn_row()
     yield grown(curve)
-    yield fgd_row(pods)
-    yield rebuilt_row(pods)
+    cluster = Cluster(list(trace_nodes(NODES, Random(1))), trace)
+    yield cluster.latency_row(f"the same of openb at {NODES:,} nodes")
+    yield cluster.rate_row(f"decisions at {NODES:,} nodes of openb")
+    yield cluster.churn_row()
+    yield fgd_row(trace)
+    yield rebuilt_row(trace)
 
 
 def grown(curve: Sequence[tuple[int, float, float]]) -> Row:
@@ -97,10 +97,7 @@ def fgd_row(pods: Sequence[Pod]) -> Row:
     """The trace's GPU nodes, its pods with cards, by fragmentation alone."""
     nodes = list(gpu_nodes())
     cluster = Cluster(nodes, [pod for pod in pods if pod.asks], FGD)
-    for pod in cluster.shapes:
-        cluster.cycle.evaluate(pod)
-    return Row(name=f"the same by FGD at {len(nodes):,} GPU nodes", value=rate(cluster.decide(0)), unit="decisions/s",
-               at_least=GOAL_FGD, note=f"{len(cluster.shapes)} shapes, {cluster.placed:.0%} found a node")  # fmt: skip
+    return cluster.rate_row(f"the same by FGD at {len(nodes):,} GPU nodes", GOAL_FGD)
 
 
 def rebuilt_row(pods: Sequence[Pod]) -> Row:
@@ -168,7 +165,20 @@ class Cluster:
 
         return work
 
-    def latency_row(self) -> Row:
+    def rate_row(self, name: str, goal: float | None = None) -> Row:
+        """Decisions of a scheduler that knows the shapes, at a steady load."""
+        for pod in self.shapes:
+            self.cycle.evaluate(pod)
+        value = rate(self.decide(0), rounds=ROUNDS)
+        note = f"{1e6 / value:.0f} µs each; {self.full:.0%} full, {len(self.shapes)} shapes of pods"
+        return Row(name=name, value=value, unit="decisions/s", at_least=goal, note=note)
+
+    def churn_row(self) -> Row:
+        """The same among reports."""
+        return Row(name=f"the same with {CHURN} reports folded before each", value=rate(self.decide(CHURN)),
+                   unit="decisions/s", note=f"{self.placed:.0%} found a node")  # fmt: skip
+
+    def latency_row(self, name: str, goal: float | None = None) -> Row:
         """How long pods take, one by one, when nothing is kept yet; CPU time."""
         self.cycle, took = self._new_cycle(), list[float]()
         for _ in range(LATENCIES):
@@ -176,8 +186,8 @@ class Cluster:
             self._decide_one()
             took.append((time.process_time_ns() - began) / 1e6)
         took.sort()
-        return Row(name=f"a pod of {LATENCIES:,} at {NODES:,} nodes, from a cold start, 99 % within",
-                   value=took[LATENCIES * 99 // 100], unit="ms", at_most=GOAL_MS,
+        return Row(name=f"{name}, from a cold start, 99 % within",
+                   value=took[LATENCIES * 99 // 100], unit="ms", at_most=goal,
                    note=f"half {took[LATENCIES // 2]:.2f} ms, the longest {took[-1]:.1f} ms; "
                    f"{self.cycle.kept} are the first of their shape")  # fmt: skip
 

@@ -16,7 +16,8 @@ import msgspec
 from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.policy import Policy
 from neap.advisor.settings import Settings as AdvisorSettings
-from neap.common.contract.catalogue import ADVICE, NODE_USAGE, PLACEMENTS, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, NODE_USAGE, PLACEMENTS, POLICY, TOPOLOGY
+from neap.common.contract.catalogue import NODES as OBJECTS
 from neap.common.model.placement import Checkpoint
 from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Machine, Synced
@@ -85,7 +86,7 @@ def _deciding() -> Iterator[Row]:
     for name, machine in machines.items():
         for number, message in enumerate(before, start=1):
             machine.handle(Arrived(0.0, message, seq=number))
-        for channel in (TOPOLOGY, PLACEMENTS, ADVICE):
+        for channel in (TOPOLOGY, PLACEMENTS, ADVICE, POLICY, OBJECTS):
             machine.handle(Synced(0.0, channel))
         yield Row(name=f"{name}: rounds of decisions, one per report", value=rate(_rounds(machine, reports)),
                   unit="reports/s", note=f"one node, {CONTAINERS} pods")  # fmt: skip

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from neap.advisor.core.machine import AdvisorMachine
+from neap.advisor.core.machine import STORED, AdvisorMachine
 from neap.advisor.core.policy import Policy
 from neap.advisor.settings import Settings as AdvisorSettings
 from neap.common.bus.memory import MemoryBroker
-from neap.common.contract.catalogue import ADVICE, NODE_USAGE, PLACEMENTS, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, NODE_USAGE
 from neap.common.host.port import HostFs
 from neap.common.host.remote import RemoteHost
 from neap.common.model.advice import NodeAdvice
@@ -137,7 +137,7 @@ def _advice(host: VirtualHost) -> NodeAdvice:
     events: tuple[Event, ...] = (
         Arrived(host.now, topology),
         Arrived(host.now, Checkpoint(at=host.now, source="scheduler", node="n1", placements=placed), seq=1),
-        *(Synced(host.now, channel) for channel in (TOPOLOGY, PLACEMENTS, ADVICE)),
+        *(Synced(host.now, channel) for channel in STORED),
         Arrived(host.now, reader.sample()),
     )
     for event in events:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -17,11 +18,14 @@ from neap.common.model.workload import Container, Workload
 from neap.common.units import GIB, MIB
 from neap.virtual.kernel import VirtualHost
 from neap.virtual.pod import Curve, Memory, VirtualContainer, VirtualPod, Work
+from neap.virtual.settings import Settings
 from neap.virtual.slices import TraceRow, read_slices
 from neap.virtual.snapshot import load_snapshot
+from neap.virtual.world import plan_nodes, read_world
 
 EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 MACHINE: Final = EXAMPLES / "machines" / "64amd64-4s2n4ca2co.tar.bz2"
+FLEET: Final = 300  # nodes whose day is taken
 SLICE_MIB: Final = 2048  # memory asked with a part of a card; the trace does not say any
 
 
@@ -117,6 +121,20 @@ def trace_nodes(count: int, random: Random) -> Iterator[NodeTopology]:
     yield from map(_of_shape, range(count), random.choices(shapes, [int(shape["nodes"]) for shape in shapes], k=count))
 
 
+def fleet_nodes(count: int) -> Iterator[NodeTopology]:
+    """The machines of the simulated day, one in six with cards, as many as asked."""
+    plans = plan_nodes(Settings(nodes=FLEET))
+    for number, plan in zip(range(count), cycle(plans), strict=False):
+        cards = [(card.model, card.memory_mib) for card in plan.cards for _ in range(card.count)]
+        yield _a_node(number, {CPU: 1000 * plan.shape.cores, MEMORY: plan.shape.memory}, cards)
+
+
+def fleet_workloads() -> list[Workload]:
+    """A day of a fleet, in its order: services, daemons, dedicated owners, pods with cards, and guests, most of all."""
+    day, _, _ = read_world(Settings(nodes=FLEET))
+    return [submission.workload for submission in day.submissions]
+
+
 def gpu_nodes() -> Iterator[NodeTopology]:
     """The nodes with cards of the trace's cluster, all 1,213."""
     all_ = [shape for shape in _node_shapes() if int(shape["gpu"]) for _ in range(int(shape["nodes"]))]
@@ -130,11 +148,15 @@ def _node_shapes() -> list[dict[str, str]]:
 
 def _of_shape(number: int, shape: dict[str, str]) -> NodeTopology:
     amounts = {CPU: int(shape["cpu_milli"]), MEMORY: int(shape["memory_mib"]) * MIB}
-    cards = tuple(
-        Card(index=i, uuid=f"GPU-{number}-{i}", model=shape["model"], memory_mib=16160)
-        for i in range(int(shape["gpu"]))
-    )
+    return _a_node(number, amounts, [(shape["model"], 16160)] * int(shape["gpu"]))
+
+
+def _a_node(number: int, amounts: dict[str, int], cards: Sequence[tuple[str, int]]) -> NodeTopology:
     return NodeTopology(
         at=0.0, source="reporter", node=f"n{number}", machine=Zone(kind=ZoneKind.MACHINE, index=0), numa=(),
-        cards=cards, capacity=amounts, allocatable=amounts, labels={"zone": f"z{number % 3}"},
+        cards=tuple(
+            Card(index=i, uuid=f"GPU-{number}-{i}", model=model, memory_mib=memory)
+            for i, (model, memory) in enumerate(cards)
+        ),
+        capacity=amounts, allocatable=amounts, labels={"zone": f"z{number % 3}"},
     )  # fmt: skip

@@ -10,7 +10,7 @@ Source: Katalyst QoSAwareNodeResourcesFit (which lists count for whom; capacity 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from msgspec import Meta
@@ -57,20 +57,22 @@ def weighted(fulls: Sequence[Full], score: Callable[[Full], Numbers], *, whole: 
     """Σ weight · score / Σ weight over the kinds a node has, cut to whole points if `whole`; None: no kind counts."""
     if not fulls:
         return None
-    size = len(fulls[0].after)
-    total, weights, everywhere = np.zeros(size), np.zeros(size), size > 0
+    total: Any = 0.0
+    weights: Any = 0.0  # one number as long as every node has every kind
     for full in fulls:
         part = score(full) if full.weight == 1 else full.weight * score(full)
-        if size and full.divisor[full.divisor.argmax()] < np.inf:  # every node has it
-            total += part
-            weights += full.weight
+        if len(part) and full.divisor[full.divisor.argmax()] < np.inf:  # every node has it
+            total, weights = total + part, weights + full.weight
         else:
-            there, everywhere = full.capacity > 0, False
-            total += np.where(there, part, 0.0)
-            weights += full.weight * there
+            there = full.capacity > 0
+            total, weights = total + np.where(there, part, 0.0), weights + full.weight * there
     divide = np.floor_divide if whole else np.divide
-    mean = divide(total, weights) if everywhere else divide(total, weights, out=np.zeros(size), where=weights > 0)
-    return np.minimum(np.maximum(mean, 0.0), 100.0)
+    if isinstance(weights, float):
+        mean = divide(total, weights)
+    else:
+        mean = divide(total, weights, out=np.zeros(len(weights)), where=weights > 0)
+    found: Numbers = np.minimum(np.maximum(mean, 0.0), 100.0)
+    return found
 
 
 def _divisor(view: View, kind: str) -> Numbers:

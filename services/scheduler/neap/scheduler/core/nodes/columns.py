@@ -16,19 +16,20 @@ def code(text: str) -> int:
     return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 2) + 1
 
 
-class Columns:
+class Columns(dict[str, NDArray[Any]]):
     """A table by columns. Rows are only ever added; a column added late has its fill value in every row.
 
-    Adding a row costs O(columns), amortised over doublings; reading a column copies nothing.
+    Adding a row costs O(columns), amortised over doublings; reading a column copies nothing. As a dictionary it holds
+    the rows that are there, of columns asked for since the last row came.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.size = 0
         self.facts: dict[str, Any] = {}  # of all rows alike; a keeper that changes one answers `ask` differently
         self._room = 64
         self._arrays: dict[str, NDArray[Any]] = {}
         self._fills: dict[str, float] = {}
-        self._shown: dict[str, NDArray[Any]] = {}  # rows that are there, of columns asked for since the last came
         self._kinds: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -44,13 +45,11 @@ class Columns:
             found = self._kinds[prefix] = ends
         return found
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._arrays
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        shown = self._shown.get(name)
-        if shown is None:
-            shown = self._shown[name] = self._arrays[name][: self.size]
+    def __missing__(self, name: str) -> NDArray[Any]:
+        shown = self[name] = self._arrays[name][: self.size]
         return shown
 
     def add(self, name: str, kind: Any, *, fill: float = 0, width: int = 0) -> None:
@@ -65,7 +64,7 @@ class Columns:
         """A column is no more; nothing if it was not there."""
         self._arrays.pop(name, None)
         self._fills.pop(name, None)
-        self._shown.pop(name, None)
+        self.pop(name, None)
         self._kinds.clear()
 
     def append(self) -> int:
@@ -77,5 +76,5 @@ class Columns:
                 grown[: self.size] = array
                 self._arrays[name] = grown
         self.size += 1
-        self._shown.clear()
+        self.clear()
         return self.size - 1

@@ -35,7 +35,8 @@ class Leavers(Keeper):
         if placement.workload.qos is QosClass.RECLAIMED:
             self._columns[LEAVERS][row] += sign
             for kind, amount in placement.charged.items():
-                if leavers(kind) not in self._columns:
-                    self._columns.add(leavers(kind), np.float64)
-                self._columns[leavers(kind)][row] += sign * amount
+                name = leavers(kind)
+                if name not in self._columns:
+                    self._columns.add(name, np.float64)
+                self._columns[name][row] += sign * amount
         return ()
