@@ -133,12 +133,16 @@ def _count(view: View, reason: str, have: Numbers, asked: int, what: str) -> Rul
 def packed(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     """Shape (rows,), 0..100; None for a pod that has no opinion about cards."""
     if not pod.asks:
-        return None if pod.guest or not settings.keep else np.where(view.column(COUNT) > 0, 0.0, 100.0)
+        return None if pod.guest or not settings.keep else view.told("gpu_share/keep", _without_cards)
     capacity = WHOLE_CARD * view.column(COUNT)
     used = view.column(CORE_USED) + sum(ask.cards * ask.core for ask in pod.asks)
     full = np.divide(used, capacity, out=np.zeros(view.size), where=capacity > 0)
     score: Numbers = 100 * np.minimum(full, 1.0)
     return score if settings.nodes == "pack" else 100 - score
+
+
+def _without_cards(view: View) -> Numbers:
+    return np.where(view.column(COUNT) > 0, 0.0, 100.0)
 
 
 def choose(pod: Pod, table: NodeTable, row: int, settings: Settings, given: Parts) -> Parts | str:

@@ -97,9 +97,11 @@ def cool(pod: Pod, view: View, settings: Settings) -> Sequence[Rule]:
     """Reports must be fresh; for owners the node must be below the thresholds."""
     if not _concerns(pod, settings):
         return ()
-    rules = [Rule("usage report too old", view.told("load_aware/fresh", _fresh), WAKES, lambda: _old(view))]
+    key = ("load_aware/cool", settings.cpu_limit, settings.memory_limit, settings.limit_on)
+    fresh, *below = view.told(key, lambda some: _cool(some, settings)).T
+    rules = [Rule("usage report too old", fresh, WAKES, lambda: _old(view))]
     if not pod.guest:
-        rules += [_below(view, kind, settings) for kind in KINDS]
+        rules += [_below(view, kind, passes, settings) for kind, passes in zip(KINDS, below, strict=True)]
         if settings.portraits and (portrait := pod.estimate.portrait) is not None:
             rules += [_foreseen(portrait, view, kind, settings) for kind in KINDS]
     return rules
@@ -119,8 +121,12 @@ def idle(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     return np.where(view.column(FRESH), total / sum(weights), 0.0)
 
 
-def _fresh(view: View) -> Mask:
-    return np.asarray(view.column(FRESH) | ~view.column(KNOWN))
+def _cool(view: View, settings: Settings) -> Mask:
+    """Per row: whether its report is fresh, and whether owners use at most the limit of CPU, and of memory."""
+    fresh, unknown = view.column(FRESH), ~view.column(KNOWN)
+    limits = zip(KINDS, (settings.cpu_limit, settings.memory_limit), strict=True)
+    below = [_looked_at(view, kind, settings)[0] <= limit * view.allocatable(kind) for kind, limit in limits]
+    return np.asarray(np.column_stack([fresh, *below]) | unknown[:, None])
 
 
 def _concerns(pod: Pod, settings: Settings) -> bool:
@@ -182,11 +188,9 @@ def _hours(portrait: Portrait, view: View, index: int) -> Numbers:
     return np.asarray(view.column(PORTRAITS[index]) + view.column(GUESSED[index])[:, None] + mine)
 
 
-def _below(view: View, kind: str, settings: Settings) -> Rule:
+def _below(view: View, kind: str, passes: Mask, settings: Settings) -> Rule:
     """Owners use at most the limit: by the chosen statistic where it is known, else by the last report."""
     limit = (settings.cpu_limit, settings.memory_limit)[KINDS.index(kind)]
-    key = ("load_aware/below", kind, limit, settings.limit_on)
-    passes = view.told(key, lambda some: _is_below(some, kind, limit, settings))
 
     def near() -> Near:
         total, (looked, told) = view.allocatable(kind), _looked_at(view, kind, settings)
@@ -199,11 +203,6 @@ def _below(view: View, kind: str, settings: Settings) -> Rule:
         return _near(passes, looked, limit * total, tell)
 
     return Rule(f"owners use over {limit:.0%} of {kind}", passes, WAKES, near)
-
-
-def _is_below(view: View, kind: str, limit: float, settings: Settings) -> Mask:
-    looked, _ = _looked_at(view, kind, settings)
-    return np.asarray((looked <= limit * view.allocatable(kind)) | ~view.column(KNOWN))
 
 
 def _looked_at(view: View, kind: str, settings: Settings) -> tuple[Numbers, Mask]:

@@ -22,6 +22,7 @@ from neap.scheduler.core.pods.pod import Pod
 OWNED: Final = (CPU, MEMORY)
 LENT: Final = (RECLAIMED_CPU, RECLAIMED_MEMORY)
 Weights: TypeAlias = dict[str, Annotated[float, Meta(ge=0, le=1000)]]
+NO_KINDS: Final = np.zeros((0, 0))
 ELSEWHERE: Final = frozenset({*OWNED, *LENT, GPU_CORE, GPU_MEMORY})
 
 
@@ -46,10 +47,16 @@ def fullness(pod: Pod, view: View, weights: Mapping[str, float]) -> list[Full]:
     """The kinds that count for a pod; weight 1 unless `weights` says otherwise, further kinds only if it does."""
     own = LENT if pod.guest else OWNED
     further = sorted(kind for kind in weights if kind not in ELSEWHERE and pod.requests.get(kind, 0) > 0)
+    kinds = tuple([kind for kind in (*own, *further) if weights.get(kind, 1.0) > 0])
+    divisors = view.told(("divisors", kinds), lambda some: _divisors(some, kinds)) if kinds else NO_KINDS
     return [
-        Full(view.allocatable(kind), view.requested(kind) + pod.requests.get(kind, 0), weight, _divisor(view, kind))
-        for kind in (*own, *further)
-        if (weight := weights.get(kind, 1.0)) > 0
+        Full(
+            view.allocatable(kind),
+            view.requested(kind) + pod.requests.get(kind, 0),
+            weights.get(kind, 1.0),
+            divisors[:, number],
+        )
+        for number, kind in enumerate(kinds)
     ]
 
 
@@ -75,9 +82,6 @@ def weighted(fulls: Sequence[Full], score: Callable[[Full], Numbers], *, whole: 
     return found
 
 
-def _divisor(view: View, kind: str) -> Numbers:
-    def work(some: View) -> Numbers:
-        capacity = some.allocatable(kind)
-        return np.where(capacity > 0, capacity, np.inf)
-
-    return view.told(("divisor", kind), work)
+def _divisors(view: View, kinds: Sequence[str]) -> Numbers:
+    capacities = [view.allocatable(kind) for kind in kinds]
+    return np.column_stack([np.where(capacity > 0, capacity, np.inf) for capacity in capacities])

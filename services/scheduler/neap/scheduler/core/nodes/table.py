@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neap.common.model.advice import Headroom
+from neap.common.model.evicting import Evicting
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Placement
 from neap.common.model.profile import KINDS, ProfiledKind, ServiceProfile
@@ -30,6 +31,7 @@ from neap.common.units import Seconds
 from neap.scheduler.core.nodes.cards import Cards
 from neap.scheduler.core.nodes.census import Census
 from neap.scheduler.core.nodes.change import NodeChanged
+from neap.scheduler.core.nodes.closures import Closures
 from neap.scheduler.core.nodes.columns import Columns, code
 from neap.scheduler.core.nodes.devices import Devices
 from neap.scheduler.core.nodes.domains import Domains
@@ -90,6 +92,7 @@ class NodeTable:
         self.portraits = Portraits(self.columns, self._guess)
         self.gangs = GangCards(self.columns, self.cards)
         self.devices = Devices(self.columns, self.cards, self.gangs)
+        self.closures = Closures(self.columns, self.changes)
         self.zones, self.overcommit = (
             ZoneKeeper(self.columns, kinds),
             Overcommit(self.columns, lambda row: self._charges[row].values()),
@@ -106,6 +109,7 @@ class NodeTable:
             Domains(self.columns, self.changes),
             Locality(self.columns),
             Leavers(self.columns),
+            self.closures,
         )
         self._unready: dict[int, None] = {}
 
@@ -219,6 +223,12 @@ class NodeTable:
             self._amounts("allocatable", kind)[row] = max(0, headroom.offer.get(kind, 0))
         self._touch(row, NodeChanged.OFFER)
 
+    def close(self, said: Evicting, at: Seconds) -> None:
+        """What a node's evictor says: whether guests may go there."""
+        row = self.row(said.node)
+        if self.closures.tell(row, said, at):
+            self._touch(row)
+
     def measure(self, usage: NodeUsage, at: Seconds) -> None:
         """What a node uses right now."""
         row = self.row(usage.node)
@@ -265,9 +275,9 @@ class NodeTable:
         workload = placement.workload
         row, guest = self.row(node), workload.qos is QosClass.RECLAIMED
         before = self._charges[row].get(workload.uid)
-        if before is placement:
-            return  # reserved here, and now on the ledger
         if before is not None:
+            if before is placement or before == placement:
+                return  # reserved here, and now on the ledger
             self.discharge(node, workload.uid)
         self._charges[row][workload.uid] = placement
         if guest:

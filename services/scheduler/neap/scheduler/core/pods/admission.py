@@ -1,13 +1,17 @@
 """Which workloads can never run: refused at once, with the reason, instead of waiting for ever.
 
-The rules of GPU asks are in common.model.gpu. Amounts finer than a unit do not get this far (model.resource).
+The rules of GPU asks are in common.model.gpu. Amounts finer than a unit do not get this far (model.resource). What
+replicas have in common is judged once for all of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from neap.common.contract.catalogue import WORKLOAD
 from neap.common.contract.channel import escape
@@ -28,15 +32,30 @@ MOST_KINDS: Final = 64  # per container
 MOST_SELECTED: Final = 64  # labels, card models
 MOST_MEMBERS: Final = 10_000  # of a gang
 PRIORITY: Final = 1 << 31
+LONGEST: Final = 1 << 14  # bytes of a workload that is remembered
 
 
 def refusal(workload: Workload, subject: str = "") -> str:
     """Why this workload is invalid; empty if it is not. `subject` is where its submission was heard."""
-    return next(_wrong(workload, subject), "")
+    own = next(_wrong_names(workload, subject), "")
+    return own or _common_flaw(workload) or workload_flaw(workload)  # the last: a ledger would not take it
 
 
-def _wrong(workload: Workload, subject: str) -> Iterator[str]:
-    yield from _wrong_names(workload, subject)
+def _common_flaw(workload: Workload) -> str:
+    """What is wrong with all that are like it."""
+    try:
+        common = msgspec.json.encode(msgspec.structs.replace(workload, uid="", name=""))
+    except (msgspec.MsgspecError, OverflowError, UnicodeError):  # no wire has seen it
+        return next(_wrong(workload), "")
+    return next(_wrong(workload), "") if len(common) > LONGEST else _flaw_of(common)
+
+
+@lru_cache(maxsize=1024)
+def _flaw_of(workload: bytes) -> str:
+    return next(_wrong(msgspec.json.decode(workload, type=Workload)), "")
+
+
+def _wrong(workload: Workload) -> Iterator[str]:
     if not 1 <= workload.attempt < PRIORITY:
         yield f"attempt {workload.attempt} is out of bounds"
     if abs(workload.priority) >= PRIORITY:
@@ -64,8 +83,6 @@ def _wrong(workload: Workload, subject: str) -> Iterator[str]:
         enhancement(workload.annotations, workload.qos)
     except InputError as error:
         yield str(error)
-    if flaw := workload_flaw(workload):  # a ledger would not take it
-        yield flaw
 
 
 def _wrong_names(workload: Workload, subject: str) -> Iterator[str]:
