@@ -110,3 +110,14 @@ def test_placements_chosen_for_a_node_that_somebody_else_changed_are_chosen_agai
     race.tell(Done(0.2, race.append, LostRace(0)))
     on_node = [op.uid for op in race.machine._appends._ops.values() if op.node == race.node]
     assert on_node == []
+
+
+def test_placements_that_wait_stay_when_somebody_else_gives_a_part_of_their_node_back(race: Race) -> None:
+    busy = [an_owner(f"b{i}", cores=3) for i in range(4)]
+    race.appends(
+        *(Arrived(0.1, Submitted(at=0.1, source="t", workload=w), f"neap.v1.workload.shop.{w.uid}", 2) for w in busy)
+    )
+    waiting = [op.uid for op in race.machine._appends._ops.values() if op.node == race.node]
+    assert race.appends(race.foreign(race.node, 1)) == []
+    assert [op.uid for op in race.machine._appends._ops.values() if op.node == race.node] == waiting
+    assert len(waiting) > 1

@@ -187,8 +187,8 @@ class Appends:
         self._leave_open(op, Fate.UNKNOWN, at + min(delay, self._settings.retry_most))
         return []
 
-    def heard(self, node: str, uids: tuple[str, ...], at: Seconds) -> list[Outcome]:
-        """An entry that changed `uids` was folded: what that decides."""
+    def heard(self, node: str, uids: tuple[str, ...], at: Seconds, *, freed: bool = False) -> list[Outcome]:
+        """An entry that changed `uids` was folded: what that decides; `freed`: it only gave something back."""
         decided: list[Outcome] = []
         lane = self._lanes.get(node)
         if lane is not None:
@@ -196,8 +196,8 @@ class Appends:
             own = lane.flight is not None and lane.flight.uid in uids
             if lane.flight is not None:
                 decided += self._look(lane.flight, at)
-            if uids and not own:
-                decided += self._unsent(lane)  # somebody else changed the node: choose again
+            if uids and not own and not freed:
+                decided += self._unsent(lane)  # somebody else took of the node: choose again
             self._stir(lane)
         return decided
 

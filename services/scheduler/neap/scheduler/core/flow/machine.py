@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from neap.common.contract.catalogue import (
     DEVICES,
+    EVICTING,
     HEADROOM,
     NODES,
     PLACEMENTS,
@@ -26,6 +27,7 @@ from neap.common.contract.catalogue import (
 from neap.common.contract.channel import Channel
 from neap.common.model.advice import Headroom
 from neap.common.model.device import DeviceState
+from neap.common.model.evicting import Evicting
 from neap.common.model.lifecycle import Ended, EndReason, Move, Started, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
@@ -130,6 +132,8 @@ class SchedulerMachine:
                 self._table.measure(usage, event.at)
             case Arrived(message=Headroom() as headroom):
                 self._table.offer(headroom, event.at)
+            case Arrived(message=Evicting() as evicting):
+                self._table.close(evicting, event.at)
             case Arrived(message=NodeTopology() as topology):
                 self._table.describe(topology)
             case Arrived(message=NodeObject() as node):
@@ -217,7 +221,8 @@ class SchedulerMachine:
         if not self.ready:
             return
         if uids is not None:
-            self._settler.outcomes(self._appends.heard(entry.node, uids, at), at)
+            freed = isinstance(entry, Released)
+            self._settler.outcomes(self._appends.heard(entry.node, uids, at, freed=freed), at)
         self._settler.outcomes(self._appends.followed(at), at)
         for uid in uids or ():
             self._settler.settle(uid, at)
@@ -253,6 +258,8 @@ class SchedulerMachine:
             self._table.offer(Headroom(at=at, source=tell.SOURCE, node=node, offer={}, arithmetic={}), at)
         elif channel == DEVICES:
             self._devices.pop(node, None)
+        elif channel == EVICTING:
+            self._table.close(Evicting(at=at, source=tell.SOURCE, node=node), at)
 
     def _synced(self, channel: Channel[Any], seq: int, at: Seconds) -> None:
         if channel == PLACEMENTS:
