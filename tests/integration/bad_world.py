@@ -42,10 +42,12 @@ NODES = ("n1", "n2", "n3")
 TOKENS = {
     "kind": "Deployment",
     "node": "n1",
-    "service": "advisor",
+    "room": "advisor",
     "namespace": "shop",
     "name": "cart-9",
     "cluster": "local",
+    "scope": "namespace",
+    "slot": "1",
 }
 DEEP = 100_000
 MALFORMED = {
@@ -167,8 +169,15 @@ def hostile_reports(node: str, now: Seconds) -> Hostile:
     yield DEVICES, {**head, "ledger_seq": VAST, "cards": [state], "refused": {"nobody": "because"}}
     machine = {"kind": "machine", "index": 0, "cpus": "9-2"}
     yield TOPOLOGY, {**head, "machine": machine, "numa": [], "cards": [card], "allocatable": {CPU: -1, MEMORY: BIG}}
-    yield POLICY, {"ttl": -1, "smoothing": BIG}
-    yield POLICY, {"node": "n2"}
+    policy = {"at": now, "source": "evil", "room": "advisor", "name": TOKENS["name"]}
+    edition = {"version": VAST, "at": now, "tier": "cluster"}
+    wrong = ({"ttl": -1, "smoothing": BIG}, {"node": "n2"}, {"tune": {"": "x" * 300}}, {"": {"": {}}}, {})
+    for number, patch in enumerate(wrong):
+        yield POLICY, {**policy, "editions": [{**edition, "version": VAST + number, "patch": patch}]}
+    odd = ({"expires": -BIG}, {"tier": "service", "selector": "../x"}, {"canary": 0.0}, {"begins": 1e308})
+    for number, terms in enumerate(odd):
+        good = {**edition, "version": number + 1, "patch": {"ttl": 7}}
+        yield POLICY, {**policy, "editions": [{**good, **terms}] * 10}
 
 
 def hostile_advice(node: str, now: Seconds) -> Hostile:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from neap.common.bus.nats import connect
-from neap.common.contract.catalogue import POLICY
+from neap.common.contract.catalogue import HEADROOM
 from neap.common.testing.natsd import NatsServer
 from neap.common.testing.otlp import OtlpReceiver
 from tests.conftest import SOON
@@ -24,7 +24,8 @@ from tests.conftest import SOON
 PROBE = """
 import asyncio, msgspec
 from dataclasses import dataclass
-from neap.common.contract.catalogue import POLICY
+from neap.common.contract.catalogue import HEADROOM
+from neap.common.model.advice import Headroom
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.runtime.machine import Count, Decide, Instruction, Put, Stopping, Tick
 from neap.common.runtime.main import main
@@ -56,7 +57,7 @@ class Machine:
                 about = ObjectRef(namespace="shop", name="cart-1", uid="u1")
                 return [*told, Decide(TrailEntry(at=event.at, source="probe", id=str(self.ticks), about=about, what="ticked", why="it was time"))]
             case Stopping():
-                return [Put(POLICY.at(service="probe", node=self.settings.node), {"stopped": True})]
+                return [Put(HEADROOM.at(node=self.settings.node), Headroom(at=event.at, source="probe", node=self.settings.node, offer={"stopped": 1}, arithmetic={}))]
         return []
 
     def validate(self):
@@ -68,7 +69,7 @@ async def hang(_):
 SETTINGS = Settings
 
 def wire(settings, outside):
-    routes = (every(settings.period, "tick"), watch(POLICY.only(service="probe")))
+    routes = (every(settings.period, "tick"), watch(HEADROOM.only(node=settings.node)))
     return Service("probe", settings.node, machine=Machine(settings), routes=routes, effects={Hang: hang})
 """
 
@@ -194,10 +195,10 @@ async def test_sigterm_lets_the_machine_say_its_last_words(start: Start, server:
     child.process.send_signal(signal.SIGTERM)
     assert await child.ends() == 0
     bus = await connect(server.url, name="neap-test")
-    last = await bus.get(POLICY.at(service="probe", node="n1"))
+    last = await bus.get(HEADROOM.at(node="n1"))
     await bus.close()
     assert last is not None
-    assert last.message == {"stopped": True}
+    assert last.message.offer == {"stopped": 1}
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", port))

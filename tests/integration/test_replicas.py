@@ -45,11 +45,11 @@ from tests.integration.slow_wire import SlowWire
 PODS: Final = int(os.environ.get("NEAP_SOAK", "1500"))
 LONGEST: Final = max(HANG - 60.0, PODS / 50)  # seconds
 SCHEDULERS, NODES, CARDS = 3, 150, 4
-ABREAST = 1500  # pods submitted and not over; more than there is room for
 TWICE = 0.2  # of all that is told
 LATE = 2.0  # seconds, at most, until it is told again
 RUNS = 0.4  # seconds, at most, that a pod runs
 SOAK: Final = PODS > 20_000  # long enough for rarer blows and stalls; with as many as in a short run it takes hours
+ABREAST = 500 if SOAK else 1500  # pods submitted and not over; 1500 are more than there is room for
 BETWEEN = (8.0, 20.0) if SOAK else (2.0, 6.0)  # seconds from one blow to the next
 STALLS = 0.001 if SOAK else 0.02  # of all pieces on their way
 

@@ -12,10 +12,11 @@ import pytest
 
 from neap.common.bus.memory import MemoryBroker, MemoryBus
 from neap.common.bus.port import CaughtUp, Received
-from neap.common.contract.catalogue import CHANNELS, POLICY, STREAMS, TRAIL, WORKLOAD
+from neap.common.contract.catalogue import CHANNELS, HEADROOM, STREAMS, TRAIL, WORKLOAD
 from neap.common.contract.channel import Channel
 from neap.common.errors import PortError, Unavailable
 from neap.common.host.memory import MemoryHost
+from neap.common.model.advice import Headroom
 from neap.common.model.lifecycle import Ended, EndReason
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.runtime.clock import loop_clock
@@ -37,7 +38,11 @@ from neap.common.runtime.service import Outside, Route, Service, consume, every
 from neap.common.telemetry.span import NoTracer
 from neap.common.testing.simloop import simulate
 
-SETTING = POLICY.at(service="probe", node="n1")
+OFFER = HEADROOM.at(node="n1")
+
+
+def offer(**amounts: int) -> Headroom:
+    return Headroom(at=0.0, source="probe", node="n1", offer=amounts, arithmetic={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +210,7 @@ def test_an_event_whose_message_is_not_stored_yet_comes_back_after_a_crash() -> 
 def test_an_event_that_led_to_something_refused_comes_back_and_the_machine_is_told_why() -> None:
     async def main(world: World) -> None:
         await tell(world)
-        async with world.service(on_arrival(Put(SETTING, {"a": 1}, revision=99)), HEARS) as live:
+        async with world.service(on_arrival(Put(OFFER, offer(a=1), revision=99)), HEARS) as live:
             await asyncio.sleep(3.5)
             arrived, failed = live.machine.heard(Arrived), live.machine.heard(Failed)
         assert len(arrived) >= 3
@@ -248,16 +253,16 @@ def test_what_is_emitted_during_an_outage_is_stored_once_and_in_order_however_lo
 
 def test_the_newest_state_replaces_the_one_that_waits_for_the_bus() -> None:
     async def main(world: World) -> None:
-        async with world.service(on_ticks(lambda n: [Put(SETTING, {"tick": n})]), every(1.0, "say")) as live:
+        async with world.service(on_ticks(lambda n: [Put(OFFER, offer(tick=n))]), every(1.0, "say")) as live:
             await asyncio.sleep(2.5)
             world.broker.disconnect(live.bus)
             await asyncio.sleep(300)
             assert live.running.driver.backlog[1] <= 3, "an outage costs memory"
             world.broker.reconnect(live.bus)
             await asyncio.sleep(0.1)
-            found, ticks = await world.bus.get(SETTING), len(live.machine.heard(Tick))
+            found, ticks = await world.bus.get(OFFER), len(live.machine.heard(Tick))
         assert isinstance(found, Received)
-        assert found.message == {"tick": ticks}
+        assert found.message == offer(tick=ticks)
         assert ticks > 300
         assert found.seq < 10, "every old value was written as well"
         assert all(event.may_retry for event in live.machine.heard(Failed))
@@ -349,7 +354,7 @@ def test_the_last_instructions_of_a_service_are_done_before_it_ends() -> None:
     def last_words(event: Event) -> Sequence[Instruction]:
         match event:
             case Stopping():
-                return [Put(SETTING, {"stopped": True}), emit(), Work(seconds=1.0)]
+                return [Put(OFFER, offer(stopped=1)), emit(), Work(seconds=1.0)]
             case Done(instruction=Work()):
                 return [emit("pay-1")]
         return ()
@@ -358,9 +363,9 @@ def test_the_last_instructions_of_a_service_are_done_before_it_ends() -> None:
         async with world.service(last_words) as live:
             await asyncio.sleep(1)
             await live.stop()
-            found = await world.bus.get(SETTING)
+            found = await world.bus.get(OFFER)
             assert found is not None
-            assert found.message == {"stopped": True}
+            assert found.message == offer(stopped=1)
             assert [message.uid for message in await world.stored(WORKLOAD)] == ["cart-1", "pay-1"]
 
     run(main)

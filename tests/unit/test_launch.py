@@ -108,7 +108,7 @@ def test_only_what_rooms_of_here_say_of_nodes_of_here_is_said_here() -> None:
     assert not said(ADVICE.only(node="n2"))
     assert not said(ADVICE.only())
     assert not said(PLACEMENTS.only(node="n1"))
-    assert not said(POLICY.only(service="advisor", node="n1"))
+    assert not said(POLICY.only(room="advisor"))
 
 
 def test_an_agent_says_how_long_it_has_been_alone_and_what_follows() -> None:

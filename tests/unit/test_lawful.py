@@ -106,5 +106,9 @@ def test_names_with_dots_are_the_same_node_in_subject_and_message() -> None:
         NODE_USAGE.decode(message, "neap.v1.node.a_b.usage")
 
 
-def test_a_message_that_names_no_node_may_say_anything() -> None:
-    assert POLICY.decode(b'{"node": "n2"}', "advisor.n1") == {"node": "n2"}
+def test_a_policy_speaks_of_the_room_and_the_name_it_is_stored_under() -> None:
+    message = b'{"at": 1, "source": "s", "room": "advisor", "name": "night", "editions": [{"version": 1, "at": 1}]}'
+    assert POLICY.decode(message, "advisor.night").now.version == 1
+    for key in ("evictor.night", "advisor.day"):
+        with pytest.raises(WireError, match="speaks of"):
+            POLICY.decode(message, key)

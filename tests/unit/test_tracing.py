@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from neap.common.bus.memory import MemoryBroker
-from neap.common.contract.catalogue import CHANNELS, POLICY, PRESSURE, STREAMS, TRAIL, WORKLOAD
+from neap.common.contract.catalogue import CHANNELS, HEADROOM, PRESSURE, STREAMS, TRAIL, WORKLOAD
 from neap.common.host.memory import MemoryHost
+from neap.common.model.advice import Headroom
 from neap.common.model.lifecycle import Ended, EndReason
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.usage import Pressure, PressureKind
@@ -36,6 +37,9 @@ class Recorder:
 
     def record(self, span: Span) -> None:
         self.spans.append(span)
+
+
+OFFER = Headroom(at=0.0, source="probe", node="n1", offer={}, arithmetic={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +150,13 @@ async def test_a_decision_is_linked_to_its_operation_and_that_to_the_message_ove
 
 async def test_what_a_service_sends_carries_its_operation(broker: MemoryBroker) -> None:
     def react(event: Event) -> Sequence[Instruction]:
-        return [Put(POLICY.at(service="probe", node="n1"), {}, answer=True)] if isinstance(event, Arrived) else []
+        return [Put(HEADROOM.at(node="n1"), OFFER, answer=True)] if isinstance(event, Arrived) else []
 
     tracer, machine = Recorder(), Machine(react)
     async with running(broker, machine, tracer, HEAR):
         await say(broker, pressure(1), context_of(7))
         await machine.saw(Done)
-    stored = await broker.bus("reader").get(POLICY.at(service="probe", node="n1"))
+    stored = await broker.bus("reader").get(HEADROOM.at(node="n1"))
     assert stored is not None
     assert stored.headers["traceparent"] == operations(tracer)[0].context.traceparent
 
@@ -161,7 +165,7 @@ async def test_an_answer_comes_back_under_the_operation_that_asked(broker: Memor
     def react(event: Event) -> Sequence[Instruction]:
         match event:
             case Arrived():
-                return [Put(POLICY.at(service="probe", node="n1"), {}, answer=True)]
+                return [Put(HEADROOM.at(node="n1"), OFFER, answer=True)]
             case Done(instruction=Put()):
                 return [decided("u1.1.stored")]
         return []
@@ -200,7 +204,7 @@ async def test_what_was_said_of_an_object_is_linked_when_something_is_done_about
     def react(event: Event) -> Sequence[Instruction]:
         match event:
             case Arrived(message=Pressure(metric="m1")):
-                return [Put(POLICY.at(service="probe", node="n1"), {})]
+                return [Put(HEADROOM.at(node="n1"), OFFER)]
             case Arrived(message=Pressure(metric="m2")):
                 return [decided("u1.1.looked")]
         return []
@@ -260,7 +264,7 @@ async def test_a_decision_is_linked_to_the_one_about_the_same_object_that_led_to
         return []
 
     tracer, machine = Recorder(), Machine(react)
-    async with running(broker, machine, tracer, watch(POLICY.only())):
+    async with running(broker, machine, tracer, watch(HEADROOM.only())):
         await machine.saw(Synced)
     [operation] = operations(tracer)
     told = {span.attributes["neap.decision"]: span.links for span in tracer.spans if span is not operation}
@@ -286,7 +290,7 @@ async def test_a_decision_repeated_after_a_restart_is_no_second_span_and_no_seco
     tracer = Recorder()
     for _ in range(2):
         machine = Machine(lambda event: [decided("u1.1.looked")] if isinstance(event, Synced) else [])
-        async with running(broker, machine, tracer, watch(POLICY.only())):
+        async with running(broker, machine, tracer, watch(HEADROOM.only())):
             await machine.saw(Synced)
     assert [span.context.trace for span in tracer.spans].count(HOME.trace) == 1
     async with broker.bus("reader").follow(TRAIL.only()) as lines:

@@ -27,9 +27,11 @@ from neap.common.model.advice import Applied, Headroom, NodeAdvice
 from neap.common.model.day import DayReport
 from neap.common.model.device import DeviceState
 from neap.common.model.enforcement import NodeEnforcement
+from neap.common.model.evicting import Evicting, Token
 from neap.common.model.lifecycle import Eviction, LifecycleEvent, Preemption
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import LedgerEntry
+from neap.common.model.policy import PolicyDocument
 from neap.common.model.profile import ServiceProfile
 from neap.common.model.topology import NodeTopology
 from neap.common.model.trail import TrailEntry
@@ -96,7 +98,7 @@ TOPOLOGY: Final[State[NodeTopology]] = State(
     "{node}",
     NodeTopology,
     says=("reporter",),
-    hears=("advisor", "scheduler", "gpushare", "console"),
+    hears=("advisor", "evictor", "scheduler", "gpushare", "console"),
     doc="What a machine is.",
     bucket="neap-topology",
 )
@@ -104,7 +106,7 @@ NODES: Final[State[NodeObject]] = State(
     "{node}",
     NodeObject,
     says=("gateway", "console", "virtual"),
-    hears=("scheduler", "planner", "console"),
+    hears=("scheduler", "planner", "advisor", "evictor", "console"),
     doc="What the cluster says of a node: labels, taints, images, over-commitment.",
     bucket="neap-nodes",
 )
@@ -148,13 +150,30 @@ ENFORCEMENT: Final[State[NodeEnforcement]] = State(
     doc="By which door advice reaches a node's kernel, what that kernel lacks, and whether advice is followed.",
     bucket="neap-enforcement",
 )
-POLICY: Final[State[dict[str, Any]]] = State(
-    "{service}.{node}",
-    dict[str, Any],
+POLICY: Final[State[PolicyDocument]] = State(
+    "{room}.{name}",
+    PolicyDocument,
     says=("console", "gateway"),
-    hears=("advisor", "enforcer", "evictor", "scheduler", "gpushare", "reporter", "planner"),
-    doc="Live-tunable settings of one service on one node (node 'all': everywhere).",
+    hears=("advisor", "enforcer", "evictor", "scheduler", "gpushare", "reporter", "planner", "console"),
+    doc="Settings of one room that change while it runs: for whom, for how long, why, and what was said before.",
     bucket="neap-policy",
+)
+EVICTING: Final[State[Evicting]] = State(
+    "{node}",
+    Evicting,
+    says=("evictor",),
+    hears=("scheduler", "console"),
+    doc="Whether a node is closed to guests while its evictor makes room, and whether evictions are paused.",
+    bucket="neap-evicting",
+)
+EVICTION_TOKENS: Final[State[Token]] = State(
+    "{scope}.{name}.{slot}",
+    Token,
+    says=("evictor",),
+    hears=("evictor", "console"),
+    doc="Slots of the budgets that the evictors of all nodes share; one is taken before each eviction.",
+    bucket="neap-tokens",
+    ttl=HOUR,
 )
 
 DAY_REPORT: Final[State[DayReport]] = State(
@@ -335,7 +354,7 @@ DRY_RUN: Final[Endpoint[DryRun, DryRunAnswer]] = Endpoint(
 
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
     NODE_USAGE, NODE_APPLIED, TOPOLOGY, NODES, PROFILES, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT,
-    WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
+    EVICTING, EVICTION_TOKENS, WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
 )  # fmt: skip
 STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM)
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN)

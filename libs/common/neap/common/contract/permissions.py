@@ -37,7 +37,6 @@ from neap.common.errors import InputError
 
 NODE_SERVICES: Final = frozenset({"reporter", "advisor", "enforcer", "evictor", "gpushare"})
 MAKERS: Final = frozenset(SERVICES) - NODE_SERVICES  # may create and change streams and buckets
-EVERY_NODE: Final = "all"  # the node of a policy that holds everywhere
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ def _scoped(channel: Channel[Any], service: str, node: str) -> str:
     tokens = {}
     if service in NODE_SERVICES and node and "node" in channel.fields:
         tokens["node"] = node
-    if "service" in channel.fields and service not in channel.says:
-        tokens = {"service": service}  # policies of every node: a service watches its own and EVERY_NODE's
+    if "room" in channel.fields and service not in channel.says:
+        tokens = {"room": service}  # whom a policy is for, its reader finds out
     return wire_subject(channel, channel.only(**tokens).subject)
 
 

@@ -63,6 +63,39 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     window: float = 0.0  # seconds
 
 
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done before anybody had to leave, as far as the evictor knows it."""
+
+    what: str  # "throttle", "reclaim"
+    says: str  # with the numbers, or why nothing is known
+    since: float = 0.0  # when it began; 0: it was not tried
+
+
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """One of those who could have left, with the keys it was ranked by, in their order."""
+
+    uid: str
+    name: str  # namespace/name
+    qos: str
+    priority: int
+    oom_priority: int
+    score: float = 0.0  # the rule's own, highest first
+    surplus: bool = False  # of a gang that has more members here than it needs
+    overuse: float = 0.0  # used over asked, the larger of CPU and memory; 0: not known
+    start_cost: float = 0.0  # seconds from its placement until it ran; 0: not known
+    age: float = 0.0  # seconds since it was placed
+    frees: int = 0  # in the rule's unit
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget this eviction was taken from, as the evictor saw it then."""
+
+    scope: str  # "node", "workload", "namespace", "cluster"
+    spent: int  # in the window, this one included
+    most: int
+    window: float  # seconds
+
+
 class Eviction(msgspec.Struct, frozen=True, kw_only=True):
     """A command: end this guest's run, for this reason, with these numbers."""
 
@@ -78,6 +111,9 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True):
     measured: tuple[Measured, ...]
     ranking: str  # why this one and not another
     grace: float  # seconds between TERM and KILL
+    tried: tuple[Tried, ...] = ()
+    contenders: tuple[Contender, ...] = ()  # best victim first, at most ten
+    budgets: tuple[Spent, ...] = ()
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

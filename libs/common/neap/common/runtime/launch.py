@@ -1,6 +1,7 @@
 """From names to running services: rooms are found by name, wired, and kept running in one process.
 
-`neap.<name>.wiring` has SETTINGS and `wire`, and PER_NODE where the settings' field `node` does not say it already.
+`neap.<name>.wiring` has SETTINGS and `wire`, PER_NODE where the settings' field `node` does not say it already, and
+`tunable` where policy may change settings.
 Nothing here imports a room statically: common knows no room.
 """
 
@@ -31,6 +32,7 @@ from neap.common.runtime.journal import Journal
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside, Service
 from neap.common.runtime.settings import ProcessSettings
+from neap.common.runtime.tuning import Tunable
 from neap.common.telemetry.log import get_logger
 from neap.common.telemetry.metrics import Metrics, Sample, declared_by
 from neap.common.telemetry.span import Tracer
@@ -51,6 +53,7 @@ class Room:
     settings: type[msgspec.Struct]
     wire: Callable[[Any, Outside], Service]
     per_node: bool
+    tunable: Callable[[], Tunable[Any]] | None = None  # what policy may change; None: nothing
 
 
 def find_room(name: str) -> Room:
@@ -65,7 +68,7 @@ def find_room(name: str) -> Room:
     wiring = import_module(module)
     settings: type[msgspec.Struct] = wiring.SETTINGS
     per_node = getattr(wiring, "PER_NODE", "node" in settings.__struct_fields__)
-    return Room(name, settings, wiring.wire, bool(per_node))
+    return Room(name, settings, wiring.wire, bool(per_node), getattr(wiring, "tunable", None))
 
 
 def build_services(

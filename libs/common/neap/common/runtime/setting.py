@@ -22,6 +22,7 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from io import StringIO
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -77,12 +78,12 @@ class Leaf:
     @property
     def is_table(self) -> bool:
         """Whether its keys are free: a mapping."""
-        return isinstance(_plain(types.type_info(self.type)), types.DictType)
+        return isinstance(_plain(_told(self.type)), types.DictType)
 
     @property
     def allowed(self) -> str:
         """What may be written here, for people."""
-        return _allowed(types.type_info(self.type), self.unit)
+        return _allowed(_told(self.type), self.unit)
 
     def read(self, value: Any) -> Any:
         """A value as written (text, or what TOML made of it) as the field's type.
@@ -91,7 +92,7 @@ class Leaf:
             InputError: it does not fit; says what is allowed.
         """
         try:
-            read = msgspec.convert(_read(value, types.type_info(self.type), self.unit), self.type, strict=False)
+            read = msgspec.convert(_read(value, _told(self.type), self.unit), self.type, strict=False)
         except (InputError, msgspec.ValidationError, ValueError) as error:
             raise InputError(f"{error} (allowed: {self.allowed})") from None
         if isinstance(read, float) and not math.isfinite(read):
@@ -113,20 +114,30 @@ class Leaf:
         return "none" if value is None else msgspec.json.encode(value, enc_hook=str).decode()
 
 
-def leaves(kind: type[msgspec.Struct], *, at: Key = (), given: Any = None) -> Iterator[Leaf]:
-    """Every setting of `kind`, in the order of the source; `given` carries the defaults if somebody else chose them."""
-    docs, units = _docs(kind), _units(kind)
-    for field in msgspec.structs.fields(kind):
+def leaves(kind: type[msgspec.Struct], *, at: Key = (), given: Any = None, told: bool = True) -> Iterator[Leaf]:
+    """Every setting of `kind`, in the order of the source; `given` carries the defaults if somebody else chose them.
+
+    Without `told` the source is not read, and a setting has no doc but the one in its type.
+    """
+    docs, units = _docs(kind) if told else {}, _units(kind)
+    for field in fields(kind):
         default = default_of(field) if given is None else getattr(given, field.name)
         group = group_of(field.type)
         if group is not None:
-            yield from leaves(group, at=(*at, field.name), given=default if isinstance(default, group) else None)
+            inner = default if isinstance(default, group) else None
+            yield from leaves(group, at=(*at, field.name), given=inner, told=told)
             continue
-        told = types.type_info(field.type)
-        described = told.extra_json_schema or {} if isinstance(told, types.Metadata) else {}
-        unit = (told.extra or {}).get("unit", "") if isinstance(told, types.Metadata) else ""
+        plain = _told(field.type)
+        described = plain.extra_json_schema or {} if isinstance(plain, types.Metadata) else {}
+        unit = (plain.extra or {}).get("unit", "") if isinstance(plain, types.Metadata) else ""
         doc = str(described.get("description", "")) or docs.get(field.name, "")
         yield Leaf((*at, field.name), field.type, str(unit) or units.get(field.name, ""), default, doc)
+
+
+@lru_cache(maxsize=64)
+def fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Of a Struct; asking costs a millisecond where annotations are text."""
+    return msgspec.structs.fields(kind)
 
 
 def default_of(field: msgspec.structs.FieldInfo) -> Any:
@@ -136,8 +147,14 @@ def default_of(field: msgspec.structs.FieldInfo) -> Any:
 
 def group_of(kind: Any) -> type[msgspec.Struct] | None:
     """The Struct behind an annotation if the field is a group of settings."""
-    told = _plain(types.type_info(kind))
+    told = _plain(_told(kind))
     return told.cls if isinstance(told, types.StructType) else None
+
+
+@lru_cache(maxsize=1024)
+def _told(kind: Any) -> types.Type:
+    """What msgspec says of a type; asking costs a tenth of a millisecond."""
+    return types.type_info(kind)
 
 
 def _plain(told: types.Type) -> types.Type:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -20,7 +22,7 @@ import msgspec
 
 from neap.common.bus.alone import Alone
 from neap.common.errors import InputError, NeapError, SettingsError
-from neap.common.runtime.setting import Duration, Key, Leaf, default_of, group_of, leaves
+from neap.common.runtime.setting import Duration, Key, Leaf, default_of, fields, group_of, leaves
 
 S = TypeVar("S", bound=msgspec.Struct)
 PREFIX: Final = "NEAP_"
@@ -78,7 +80,7 @@ class Row(msgspec.Struct, frozen=True):
     allowed: str
 
 
-class _Given(msgspec.Struct, frozen=True):
+class Given(msgspec.Struct, frozen=True):
     """A value as found, and where; `written` is the key in the words of that place."""
 
     value: Any
@@ -141,6 +143,53 @@ def check_sections(
             raise SettingsError(f"{where}: unknown section {name!r}{_nearest(name, sections)}")
 
 
+def flattened(kind: type[msgspec.Struct], section: str, table: Mapping[str, Any], *, origin: str) -> dict[str, Any]:
+    """Some settings as written, nested or dotted, by dotted key; an item of a table has a key of its own.
+
+    Raises:
+        SettingsError: an unknown key, or a value out of bounds; names origin, key and bound.
+    """
+    known = {leaf.key: leaf for leaf in _leaves(kind)}
+    flat: dict[str, Any] = {}
+    for path, given in _walk(table, (), known, origin):
+        found: dict[Key, Given] = {}
+        _place(path, given, known, found, section)
+        for key, read in found.items():
+            name, value = ".".join(key), msgspec.to_builtins(read.value)
+            is_table = known[key].is_table and isinstance(value, dict)
+            flat |= {f"{name}.{item}": each for item, each in value.items()} if is_table else {name: value}
+    return flat
+
+
+def patched(settings: S, section: str, flat: Mapping[str, Any], *, origin: str) -> S:
+    """These settings with others over them, by dotted key, as `flattened` gives them.
+
+    Raises:
+        SettingsError: an unknown key, or a value out of bounds; names origin, key and bound.
+    """
+    found: dict[Key, Given] = {}
+    known = {leaf.key: _standing(leaf, settings) for leaf in _leaves(type(settings))}
+    for name, value in flat.items():
+        _place(tuple(name.split(".")), Given(value, origin, name), known, found, section)
+    return _build(type(settings), section, (), settings, found)
+
+
+@lru_cache(maxsize=64)
+def _leaves(kind: type[msgspec.Struct]) -> tuple[Leaf, ...]:
+    """Without docs, and with empty tables: what is found in one was written."""
+    return tuple(replace(leaf, default={}) if leaf.is_table else leaf for leaf in leaves(kind, told=False))
+
+
+def _standing(leaf: Leaf, settings: msgspec.Struct) -> Leaf:
+    """A table with what it holds now: a patch adds to it."""
+    if not leaf.is_table:
+        return leaf
+    value: Any = settings
+    for name in leaf.key:
+        value = getattr(value, name)
+    return replace(leaf, default=value)
+
+
 def _section_of(variable: str) -> str:
     head, separator, _ = variable.removeprefix(PREFIX).partition("__")
     return head.lower() if separator and variable.startswith(PREFIX) else ""
@@ -163,39 +212,39 @@ def _collect(
     file: Path | None,
     environment: Mapping[str, str],
     overrides: Mapping[str, str],
-) -> dict[Key, _Given]:
+) -> dict[Key, Given]:
     known = {leaf.key: leaf for leaf in leaves(kind)}
-    found: dict[Key, _Given] = {}
+    found: dict[Key, Given] = {}
     given = [] if file is None else list(_from_file(file, section, known))
     prefix = f"{PREFIX}{section.upper()}__"
     for name in sorted(environment):
         if name.startswith(prefix):
             path = tuple(name.removeprefix(prefix).lower().split("__"))
-            given.append((path, _Given(environment[name], f"environment {name}", name)))
+            given.append((path, Given(environment[name], f"environment {name}", name)))
     for name, text in overrides.items():
         head, *path_below = name.split(".")
         if head == section:
-            given.append((tuple(path_below), _Given(text, f"--set {name}", name)))
+            given.append((tuple(path_below), Given(text, f"--set {name}", name)))
     for path, value in given:
         _place(path, value, known, found, section)
     return found
 
 
-def _from_file(file: Path, section: str, known: Mapping[Key, Leaf]) -> Iterator[tuple[Key, _Given]]:
-    origin = f"{file} [{section}]"
-    groups = {key[:depth] for key in known for depth in range(len(key))} | {()}
-
-    def walk(table: Any, path: Key) -> Iterator[tuple[Key, _Given]]:
-        if path in groups and isinstance(table, dict):
-            for name, below in table.items():
-                yield from walk(below, (*path, name))
-        else:
-            yield path, _Given(table, origin, ".".join(path))
-
-    yield from walk(_tables(file).get(section, {}), ())
+def _from_file(file: Path, section: str, known: Mapping[Key, Leaf]) -> Iterator[tuple[Key, Given]]:
+    yield from _walk(_tables(file).get(section, {}), (), known, f"{file} [{section}]")
 
 
-def _place(path: Key, given: _Given, known: Mapping[Key, Leaf], found: dict[Key, _Given], section: str) -> None:
+def _walk(table: Any, path: Key, known: Mapping[Key, Leaf], origin: str) -> Iterator[tuple[Key, Given]]:
+    """The values of a table by path; a group of settings is entered, a setting that is a table is not."""
+    is_group = any(key[: len(path)] == path and len(key) > len(path) for key in known) or not path
+    if is_group and isinstance(table, Mapping):
+        for name, below in table.items():
+            yield from _walk(below, (*path, *str(name).split(".")), known, origin)
+    else:
+        yield path, Given(table, origin, ".".join(path))
+
+
+def _place(path: Key, given: Given, known: Mapping[Key, Leaf], found: dict[Key, Given], section: str) -> None:
     """Put one found value where it belongs; a path below a mapping becomes one item of it."""
     for depth in range(len(path), 0, -1):
         leaf = known.get(path[:depth])
@@ -204,7 +253,7 @@ def _place(path: Key, given: _Given, known: Mapping[Key, Leaf], found: dict[Key,
             if depth < len(path):
                 before = found[leaf.key].value if leaf.key in found else leaf.default
                 value = {**(before if isinstance(before, dict) else {}), ".".join(path[depth:]): value}
-            found[leaf.key] = _Given(_checked(leaf, value, given), given.origin, given.written)
+            found[leaf.key] = Given(_checked(leaf, value, given), given.origin, given.written)
             return
     below = [".".join(key) for key in known if key[: len(path)] == path]
     if below:
@@ -215,16 +264,16 @@ def _place(path: Key, given: _Given, known: Mapping[Key, Leaf], found: dict[Key,
     )
 
 
-def _checked(leaf: Leaf, value: Any, given: _Given) -> Any:
+def _checked(leaf: Leaf, value: Any, given: Given) -> Any:
     try:
         return leaf.read(value)
     except InputError as error:
         raise SettingsError(f"{given.origin}: {'.'.join(leaf.key)} = {given.value!r}: {error}") from None
 
 
-def _build(kind: type[S], section: str, at: Key, base: Any, found: Mapping[Key, _Given]) -> S:
+def _build(kind: type[S], section: str, at: Key, base: Any, found: Mapping[Key, Given]) -> S:
     values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):
+    for field in fields(kind):
         key = (*at, field.name)
         default = default_of(field) if base is None else getattr(base, field.name)
         group = group_of(field.type)

@@ -76,6 +76,8 @@ METRICS: Final = (
     counter("neap_events_handling_seconds_total", "Seconds spent on them, effects included.", "service"),
     gauge("neap_events_waiting_count", "Events waiting for the machine.", "service"),
     gauge("neap_instructions_waiting_count", "Instructions waiting for the bus.", "service"),
+    counter("neap_policy_refused_total", "Editions of policy documents that did not hold.", "service"),
+    counter("neap_policy_changes_total", "Times policy changed the settings in force.", "service"),
     counter("neap_effects_failed_total", "Instructions that could not be carried out.", "effect"),
     gauge("neap_service_ready_count", "Services that have read everything stored.", "service"),
     gauge("neap_bus_connected_count", "1 while the bus is reachable."),
