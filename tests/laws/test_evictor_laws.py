@@ -21,7 +21,7 @@ from neap.evictor.core.rank import in_order
 from neap.evictor.core.view import Guest, Victim
 from neap.evictor.plugins.cpu_suppression import Settings as CpuSuppression
 from neap.evictor.settings import Settings
-from tests.unit.test_evictor_machine import World, a_guest, a_report, lends, placed, released, shows
+from tests.unit.evictor_world import World, a_guest, a_report, lends, placed, released, shows
 
 NAMES = [f"p{i}" for i in range(6)]
 workloads = st.builds(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from neap.common.contract.catalogue import (
     DEVICES,
+    EVICTING,
     HEADROOM,
     NODE_USAGE,
     NODES,
@@ -30,6 +31,7 @@ from neap.common.contract.channel import Channel
 from neap.common.errors import WireError
 from neap.common.model.affinity import DeviceAsk
 from neap.common.model.device import Allocation, CardState, DeviceState, Enforcement
+from neap.common.model.evicting import Closure, Evicting
 from neap.common.model.lifecycle import Ended, EndReason, Started, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, GpuShare, LedgerEntry, Placed, Placement, Released, fold
@@ -119,6 +121,8 @@ def lawful() -> Iterator[tuple[Channel[Any], Any, str]]:
         told: list[tuple[Channel[Any], Any]] = [
             (TOPOLOGY, topology(node)),
             (HEADROOM, an_offer(node)),
+            (EVICTING, Evicting(at=0.0, source="evictor", node=node, until=30.0,
+                                closed=(Closure(rule="memory_pressure", why="512Mi, 1Gi wanted", until=30.0),))),
             (NODE_USAGE, a_usage(node, cpu=3.0, containers={"u1": 1.0, "u3": 0.5})),
             (NODES, NodeObject(at=0.0, source="gateway", node=node, labels={"zone": "b", "cores": "16"}, images={"img:1": GIB},
                                taints=(Taint(key="dedicated", qos=("shared_cores",)),), datasets=("d",),

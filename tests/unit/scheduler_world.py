@@ -22,6 +22,7 @@ from neap.scheduler.core.flow.machine import SchedulerMachine
 from neap.scheduler.plugins import (
     allocation,
     device_affinity,
+    evicting,
     fit,
     gpu_share,
     load_aware,
@@ -42,7 +43,7 @@ def policies(*names: str) -> list[Policy]:
         "load_aware": load_aware,
         "allocation": allocation,
     }
-    more = {"numa": numa, "profile_rating": profile_rating, "overcommit": overcommit}  # only where they are named
+    more = {"numa": numa, "profile_rating": profile_rating, "overcommit": overcommit, "evicting": evicting}  # where named
     return [Policy(name, (modules | more)[name].PLUGIN) for name in names or modules]
 
 

@@ -2,117 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
-from neap.common.contract.catalogue import EVICTIONS, HEADROOM, PLACEMENTS
+from neap.common.contract.catalogue import HEADROOM
 from neap.common.errors import SettingsError
-from neap.common.model.advice import Headroom
 from neap.common.model.lifecycle import Eviction
-from neap.common.model.placement import Checkpoint, Placed, Placement, Released
+from neap.common.model.placement import Checkpoint, Placement
 from neap.common.model.qos import QosClass
-from neap.common.model.resource import MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
-from neap.common.model.trail import TrailEntry
-from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
+from neap.common.model.resource import MEMORY
+from neap.common.model.usage import ContainerUsage, Stall
 from neap.common.model.workload import Container, Workload
-from neap.common.runtime.machine import Arrived, Count, Decide, Emit, Event, Gone, Synced
-from neap.common.runtime.plugins import load
+from neap.common.runtime.machine import Arrived, Gone
 from neap.common.units import GIB, MIB
 from neap.evictor.core.machine import EvictorMachine
-from neap.evictor.core.rule import Rule
 from neap.evictor.settings import Settings
-
-RULES = load("neap.evictor.plugins", Rule)
-
-
-def a_guest(uid: str, cores: float = 4.0, **fields: Any) -> Workload:
-    memory = fields.pop("memory", GIB)
-    requests = {RECLAIMED_CPU: int(cores * 1000), RECLAIMED_MEMORY: memory}
-    given = {"qos": QosClass.RECLAIMED, "namespace": "batch", "name": uid} | fields
-    return Workload(uid=uid, containers=(Container(name="c", requests=requests),), **given)
-
-
-def placed(workload: Workload, at: float = 0.0) -> Placed:
-    placement = Placement(workload=workload, charged=workload.requests)
-    return Placed(at=at, source="scheduler", node="n1", placement=placement, reason="fits")
-
-
-def released(uid: str, at: float) -> Released:
-    return Released(at=at, source="scheduler", node="n1", uid=uid, reason="evicted")
-
-
-def lends(cores: float, at: float, stale: str = "") -> Headroom:
-    return Headroom(
-        at=at, source="advisor", node="n1", offer={RECLAIMED_CPU: int(cores * 1000)}, arithmetic={}, stale=stale
-    )
-
-
-def shows(uid: str, cpu: float = 1.0, working_set: int = 100 * MIB, stalled: float = 0.0) -> ContainerUsage:
-    stall = Stall(some60=stalled)
-    return ContainerUsage(uid=uid, container="c", cgroup=f"/k/{uid}", cpu=cpu, working_set=working_set, cpu_stall=stall)
-
-
-def a_report(at: float, *containers: ContainerUsage, **fields: Any) -> NodeUsage:
-    given = {"memory_available": 8 * GIB, "memory_stall": Stall(), "period": 1.0} | fields
-    return NodeUsage(at=at, source="reporter", node="n1", seq=int(at), containers=containers, **given)
-
-
-class World:
-    """One evictor and everything it said."""
-
-    def __init__(self, *workloads: Workload, **settings: Any) -> None:
-        self.machine = EvictorMachine(Settings(node="n1", **settings), RULES)
-        self.commands: list[Eviction] = []
-        self.ids: list[str] = []
-        self.trail: list[TrailEntry] = []
-        self.counted: dict[tuple[str, str], float] = {}
-        self.seq = 0
-        for at, workload in enumerate(workloads):
-            self.ledger(placed(workload, float(at)))
-        self.live(Synced(0.0, PLACEMENTS))
-
-    def live(self, *events: Event) -> Sequence[Eviction]:
-        before = len(self.commands)
-        for event in events:
-            for instruction in self.machine.handle(event):
-                match instruction:
-                    case Emit(to=to, message=Eviction() as command, id=id):
-                        assert to == EVICTIONS.at(node="n1")
-                        self.commands.append(msgspec.json.decode(msgspec.json.encode(command), type=Eviction))
-                        self.ids.append(id)
-                    case Decide(entry=entry):
-                        self.trail.append(msgspec.json.decode(msgspec.json.encode(entry), type=TrailEntry))
-                    case Count(metric=metric, by=by, labels=labels):
-                        key = (metric.removeprefix("neap_evictor_"), next(iter(labels.values()), ""))
-                        self.counted[key] = self.counted.get(key, 0) + by
-            self.machine.validate()
-        return self.commands[before:]
-
-    def ledger(self, entry: Any) -> None:
-        self.seq += 1
-        self.live(Arrived(entry.at, entry, seq=self.seq))
-
-    def report(self, at: float, *containers: ContainerUsage, late: float = 0.0, **fields: Any) -> Sequence[Eviction]:
-        return self.live(Arrived(at + late, a_report(at, *containers, **fields)))
-
-    def lends(self, cores: float, at: float, stale: str = "") -> World:
-        self.live(Arrived(at, lends(cores, at, stale)))
-        return self
-
-    def oversold(self, cores: float, first: int, last: int, **fields: Any) -> Sequence[Eviction]:
-        """Reports first..last with a fresh offer before each."""
-        before = len(self.commands)
-        for at in range(first, last + 1):
-            self.lends(cores, float(at))
-            self.report(float(at), **fields)
-        return self.commands[before:]
-
-
-def uids(commands: Sequence[Eviction]) -> list[str]:
-    return [command.uid for command in commands]
+from tests.unit.evictor_world import RULES, World, a_guest, a_report, placed, released, shows, uids
 
 
 def test_an_oversold_node_lets_the_youngest_go_after_five_reports_with_all_the_numbers() -> None:
@@ -360,5 +266,5 @@ def test_the_next_attempt_of_an_evicted_pod_is_a_new_guest() -> None:
 
 def test_a_rule_can_be_switched_off_and_an_unknown_one_is_an_error() -> None:
     assert World(a_guest("a"), off=("reclaimed_overuse",)).oversold(0.0, 100, 120) == []
-    with pytest.raises(SettingsError, match=r"evictor\.off: no rule named 'overuse' \(known: cpu_supp"):
+    with pytest.raises(SettingsError, match=r"evictor\.off: no rule named 'overuse' \(known: cpu_load, cpu_supp"):
         EvictorMachine(Settings(off=("overuse",)), RULES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from neap.common.contract.catalogue import PLACEMENTS
 from neap.common.model.lifecycle import Preemption
 from neap.common.runtime.machine import Arrived, Synced
-from tests.unit.test_evictor_machine import World, a_guest, placed, released, uids
+from tests.unit.evictor_world import World, a_guest, placed, released, uids
 
 
 def asks(*victims: str, at: float = 100.0, attempt: int = 1, node: str = "n1") -> Arrived[Preemption]:

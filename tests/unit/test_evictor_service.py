@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from neap.common.bus.memory import MemoryBroker
-from neap.common.contract.catalogue import CHANNELS, EVICTIONS, HEADROOM, NODE_USAGE, PLACEMENTS, STREAMS
+from neap.common.contract.catalogue import CHANNELS, EVICTING, EVICTIONS, HEADROOM, NODE_USAGE, PLACEMENTS, STREAMS
 from neap.common.host.memory import MemoryHost
 from neap.common.model.lifecycle import Eviction
 from neap.common.runtime.clock import loop_clock
@@ -13,9 +15,10 @@ from neap.common.runtime.run import run_service
 from neap.common.runtime.service import Outside
 from neap.common.telemetry.span import NoTracer
 from neap.common.testing.simloop import simulate
+from neap.evictor.core.tokens import SharedBudgets
 from neap.evictor.settings import Settings
 from neap.evictor.wiring import wire
-from tests.unit.test_evictor_machine import a_guest, a_report, lends, placed, shows
+from tests.unit.evictor_world import a_guest, a_report, lends, placed, shows
 
 
 async def live() -> list[Eviction]:
@@ -51,3 +54,48 @@ async def live() -> list[Eviction]:
 def test_an_oversold_node_sends_one_command_over_the_bus() -> None:
     (command,) = simulate(live())
     assert (command.uid, command.rule, command.at) == ("b", "reclaimed_overuse", 14.0)
+
+
+async def two_nodes() -> tuple[list[Eviction], list[str]]:
+    """Both run out of memory at once, and the cluster's budget is one: who was asked, and which nodes were closed."""
+    broker = MemoryBroker()
+    bus, gateway, others = (broker.bus(name) for name in ("neap-evictor", "neap-gateway", "test"))
+    await bus.ensure(STREAMS, CHANNELS)
+    heard: list[Eviction] = []
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def execute() -> None:
+        async with gateway.consume(EVICTIONS.only(), durable="gateway") as items:
+            async for item in items:
+                heard.append(item.message)
+                await item.ack()
+
+    async with asyncio.TaskGroup() as group:
+        executing = group.create_task(execute())
+        for node in ("n1", "n2"):
+            outside = Outside(
+                bus=broker.bus(f"neap-evictor@{node}"), clock=loop_clock(loop), host=MemoryHost(), tracer=NoTracer()
+            )
+            service = wire(Settings(node=node, shared=SharedBudgets(cluster=1)), outside)
+            group.create_task(run_service(service, outside, stop=stop, count=lambda *_: None))
+            entry = msgspec.structs.replace(placed(a_guest(f"g-{node}")), node=node)
+            await others.append(PLACEMENTS.at(node=node), entry, seen=0, id=node)
+        for second in range(10, 20):
+            await asyncio.sleep(second - loop.time())
+            for node in ("n1", "n2"):
+                report = a_report(float(second), shows(f"g-{node}"), memory_available=0)
+                await others.publish(NODE_USAGE.at(node=node), msgspec.structs.replace(report, node=node))
+        await asyncio.sleep(1)
+        closed = [
+            node for node in ("n1", "n2") if (item := await others.get(EVICTING.at(node=node))) and item.message.closed
+        ]
+        stop.set()
+        executing.cancel()
+    return heard, closed
+
+
+def test_two_nodes_never_say_more_together_than_the_cluster_allows() -> None:
+    heard, closed = simulate(two_nodes())
+    assert len(heard) == 1
+    assert closed == ["n1", "n2"], "both are short of memory, so nobody is to come to either"

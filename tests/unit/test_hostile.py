@@ -37,11 +37,11 @@ from neap.virtual.wiring import Hardware
 from neap.virtual.world import VirtualWorld
 from tests.conftest import SOON
 from tests.contract.test_bus import eviction
+from tests.unit.evictor_world import World as Evicting
+from tests.unit.evictor_world import a_guest, shows
 from tests.unit.scheduler_world import a_card, a_node, a_usage, an_owner, policies
 from tests.unit.test_enforcer_machine import World as Enforcing
 from tests.unit.test_enforcer_machine import advice, for_pod
-from tests.unit.test_evictor_machine import World as Evicting
-from tests.unit.test_evictor_machine import a_guest, shows
 
 LATER = 1e12
 BEYOND = 17 * 10**307

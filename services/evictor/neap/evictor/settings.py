@@ -8,9 +8,16 @@ import msgspec
 
 from neap.common.model.protection import PROTECTED_LABELS, PROTECTED_OWNERS
 from neap.common.units import Seconds
+from neap.evictor.core.tokens import SharedBudgets
+from neap.evictor.plugins.cpu_load import Settings as CpuLoad
 from neap.evictor.plugins.cpu_suppression import Settings as CpuSuppression
+from neap.evictor.plugins.cpu_usage import Settings as CpuUsage
+from neap.evictor.plugins.disk_pressure import Settings as DiskPressure
+from neap.evictor.plugins.memory_bandwidth import Settings as MemoryBandwidth
 from neap.evictor.plugins.memory_overuse import Settings as MemoryOveruse
 from neap.evictor.plugins.memory_pressure import Settings as MemoryPressure
+from neap.evictor.plugins.network_pressure import Settings as NetworkPressure
+from neap.evictor.plugins.numa_memory import Settings as NumaMemory
 from neap.evictor.plugins.reclaimed_overuse import Settings as ReclaimedOveruse
 
 
@@ -22,13 +29,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     confirm_after: Annotated[int, msgspec.Meta(ge=1)] = 5  # reports beyond the grace until an eviction is given up
     most: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2  # evictions per window, at most
     window: Annotated[int, msgspec.Meta(ge=1)] = 10  # reports that are one window
+    shared: SharedBudgets = SharedBudgets()  # what all nodes together may evict
+    reopen: Annotated[int, msgspec.Meta(ge=1)] = 5  # reports after the last pressure until guests may come again
+    pause_until: Annotated[Seconds, msgspec.Meta(ge=0)] = 0.0  # clock; before it nobody is evicted, not even for memory
+    pause_reason: Annotated[str, msgspec.Meta(max_length=256)] = ""  # said in the log and beside the node's state
     stale_after: Annotated[int, msgspec.Meta(ge=1)] = 5  # periods after which a report is too old to act on
     offer_stale_after: Annotated[int, msgspec.Meta(ge=1)] = 150  # periods; unchanged headroom is said again every 60
     protected_labels: tuple[str, ...] = PROTECTED_LABELS  # labels or annotations that protect
     protected_owners: tuple[str, ...] = PROTECTED_OWNERS  # kinds of owner whose pods never leave
+    protected: bool = False  # nobody ever leaves; of one service, by policy: its pods never do
     request_patience: Annotated[Seconds, msgspec.Meta(ge=0)] = 90.0  # a scheduler's request that is older is forgotten
     order: tuple[str, ...] = (
         "memory_pressure",
+        "numa_memory",
         "memory_overuse",
         "reclaimed_overuse",
     )  # rules first asked; then others
@@ -37,3 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_pressure: MemoryPressure = MemoryPressure()
     memory_overuse: MemoryOveruse = MemoryOveruse()
     cpu_suppression: CpuSuppression = CpuSuppression()
+    numa_memory: NumaMemory = NumaMemory()
+    cpu_load: CpuLoad = CpuLoad()
+    cpu_usage: CpuUsage = CpuUsage()
+    memory_bandwidth: MemoryBandwidth = MemoryBandwidth()
+    disk_pressure: DiskPressure = DiskPressure()
+    network_pressure: NetworkPressure = NetworkPressure()

@@ -78,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     profile: Profile = "even"
     order: tuple[str, ...] = (
         "taints",
+        "evicting",
         "node_selector",
         "node_affinity",
         "fit",

@@ -10,6 +10,7 @@ import msgspec
 from neap.common.contract.catalogue import (
     DEVICES,
     DRY_RUN,
+    EVICTING,
     EXPLAIN,
     HEADROOM,
     NODE_USAGE,
@@ -44,6 +45,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
             watch(NODES.only()),
             watch(SERVICE_PROFILES.only()),
             watch(HEADROOM.only()),
+            watch(EVICTING.only()),
             watch(DEVICES.only()),
             on(NODE_USAGE.only(), limit=20_000),
             every(settings.cycle, "cycle"),

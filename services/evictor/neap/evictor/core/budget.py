@@ -1,11 +1,11 @@
 """How many guests may be asked to leave at once, and how often; who may be at all says neap.common.model.protection.
 
-At most `most` per node and window, and nobody while an earlier eviction is neither confirmed nor given up.
+At most `most` per node and window, and nobody while an earlier eviction is neither confirmed nor given up. What
+namespaces, workloads and the cluster bear is counted over all nodes: tokens.py.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from neap.common.units import Seconds
@@ -31,20 +31,6 @@ def fewest(ranked: Sequence[Victim], need: int) -> list[Victim]:
     return chosen
 
 
-class Budget:
-    """Evictions of the last window."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._times: deque[Seconds] = deque(maxlen=most)
-
-    def left(self, at: Seconds, window: Seconds) -> int:
-        """How many more may be asked to leave now."""
-        while self._times and self._times[0] <= at - window:
-            self._times.popleft()
-        return self._most - len(self._times)
-
-    def spend(self, at: Seconds) -> None:
-        """One was."""
-        assert len(self._times) < self._most, "more evictions than the budget allows"
-        self._times.append(at)
+def recent(times: Sequence[Seconds], at: Seconds, window: Seconds) -> tuple[Seconds, ...]:
+    """Those inside the window that ends now."""
+    return tuple(time for time in times if time > at - window)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
+from neap.common.model.protection import family, minimum
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources
-from neap.common.model.usage import ContainerUsage
+from neap.common.model.usage import ContainerUsage, Stall
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
-from neap.evictor.core.view import Guest
+from neap.evictor.core.tried import cpus_of
+from neap.evictor.core.view import Guest, sane
 
 
 class Resident(NamedTuple):
@@ -20,6 +22,7 @@ class Resident(NamedTuple):
     workload: Workload
     requests: Resources
     started: Seconds
+    numa: tuple[int, ...] = ()  # it is bound to
 
 
 def fold(held: Mapping[str, Resident], entry: LedgerEntry) -> dict[str, Resident]:
@@ -46,19 +49,58 @@ def _resident(placement: Placement, held: Mapping[str, Resident], at: Seconds) -
         return {}
     known = held.get(workload.uid)
     same_run = known is not None and known.workload.attempt == workload.attempt
-    return {workload.uid: Resident(workload, workload.requests, known.started if known and same_run else at)}
+    started = known.started if known and same_run else at
+    return {workload.uid: Resident(workload, workload.requests, started, placement.numa)}
 
 
-def measured(resident: Resident, containers: list[ContainerUsage]) -> Guest:
+def staying(guests: Mapping[str, Resident], leaving: Mapping[str, Seconds]) -> dict[str, int]:
+    """How many of each family are on this node and stay. Elsewhere there may be more: this node cannot know."""
+    counts: dict[str, int] = {}
+    for uid, resident in guests.items():
+        if uid not in leaving:
+            name = family(resident.workload)
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def is_spare(workload: Workload, counts: Mapping[str, int]) -> bool:
+    """Whether its family keeps its minimum without it, counting only those on this node."""
+    least = minimum(workload)
+    return least == 0 or counts.get(family(workload), 0) > least
+
+
+def measured(
+    resident: Resident, containers: list[ContainerUsage], counts: Mapping[str, int], start_cost: Seconds | None = None
+) -> Guest:
     """A guest as the report shows it: sums over its containers, unknown as soon as one part is."""
-    cpu = [container.cpu for container in containers]
-    held = [container.working_set for container in containers]
-    stalls = [container.cpu_stall.some60 for container in containers if container.cpu_stall is not None]
+    workload = resident.workload
     return Guest(
-        workload=resident.workload,
+        workload=workload,
         requests=resident.requests,
         started=resident.started,
-        cpu=sum(known) if (known := [value for value in cpu if value is not None]) and len(known) == len(cpu) else None,
-        working_set=sum(sizes) if (sizes := [size for size in held if size is not None]) else None,
-        stalled=max(stalls, default=None),
+        cpu=_sum([container.cpu for container in containers]),
+        working_set=int(held)
+        if (held := _sum([container.working_set for container in containers], all_known=False)) is not None
+        else None,
+        stalled=_worst([container.cpu_stall for container in containers]),
+        numa=resident.numa,
+        cpus=frozenset[int]().union(*(cpus_of(container.cpuset) for container in containers if container.cpuset)),
+        io=_sum([_plus(container.io_read, container.io_write) for container in containers]),
+        io_stalled=_worst([container.io_stall for container in containers]),
+        bandwidth=_sum([container.bandwidth for container in containers]),
+        start_cost=start_cost,
+        surplus=workload.gang is not None and is_spare(workload, counts),
     )
+
+
+def _sum(values: Sequence[float | None], *, all_known: bool = True) -> float | None:
+    known = [value for each in values if (value := sane(each)) is not None]
+    return sane(sum(known)) if known and (len(known) == len(values) or not all_known) else None
+
+
+def _plus(one: float | None, other: float | None) -> float | None:
+    return None if sane(one) is None or sane(other) is None else (one or 0.0) + (other or 0.0)
+
+
+def _worst(stalls: Sequence[Stall | None]) -> float | None:
+    return max((stall.some60 for stall in stalls if stall is not None and 0 <= stall.some60 <= 1), default=None)

@@ -7,42 +7,46 @@ the next report beyond the threshold counts at once: one spike evicts nobody, a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from neap.common.units import Seconds
 from neap.evictor.core.rule import RuleSettings
 from neap.evictor.core.view import Level
 
 
-@dataclass(slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, kw_only=True):
     """One metric's history, as far as it matters."""
 
     since: Seconds = 0.0  # first report of this run beyond the threshold
     reports: int = 0  # of this run
     risen: bool = False
+    crowded: int = 0  # reports in a row beyond the soft threshold, or the other
 
 
-class Hold:
-    """The histories of one rule, by scope."""
+def felt(
+    before: Mapping[str, Held], levels: Sequence[Level], settings: RuleSettings, at: Seconds
+) -> tuple[dict[str, Held], list[tuple[Level, Held]]]:
+    """The histories of one rule, by scope, after one more report, and the levels to act on.
 
-    def __init__(self) -> None:
-        self._held: dict[str, Held] = {}
+    Scopes that are no longer reported are forgotten.
+    """
+    after: dict[str, Held] = {}
+    due = []
+    for level in levels:
+        held = after[level.scope] = _next(
+            after.get(level.scope) or before.get(level.scope, Held()), level, settings, at
+        )
+        if level.need > 0 and held.risen:
+            due.append((level, held))
+    return after, due
 
-    def feel(self, levels: Sequence[Level], settings: RuleSettings, at: Seconds) -> list[tuple[Level, Held]]:
-        """Take in one report; the levels to act on. Scopes that are no longer reported are forgotten."""
-        self._held = {level.scope: self._held.get(level.scope) or Held() for level in levels}
-        due = []
-        for level in levels:
-            held = self._held[level.scope]
-            if level.need > 0:
-                held.since = held.since if held.reports else at
-                held.reports += 1
-                held.risen |= level.hard or (held.reports >= settings.reports and at - held.since >= settings.hold)
-                if held.risen:
-                    due.append((level, held))
-            else:
-                held.reports = 0
-                held.risen &= not level.calm
-        return due
+
+def _next(held: Held, level: Level, settings: RuleSettings, at: Seconds) -> Held:
+    crowded = held.crowded + 1 if level.crowded or level.need > 0 else 0
+    if level.need <= 0:
+        return Held(since=held.since, risen=held.risen and not level.calm, crowded=crowded)
+    since, reports = held.since if held.reports else at, held.reports + 1
+    risen = held.risen or level.hard or (reports >= settings.reports and at - since >= settings.hold)
+    return Held(since=since, reports=reports, risen=risen, crowded=crowded)

@@ -1,135 +1,229 @@
 """The evictor's decisions: at every report, is a rule beyond its threshold for long enough, and who helps most.
 
+Choosing is one thing, asking somebody to leave another: in between a token of every shared budget is taken (tokens),
+and then everything is looked at once more, as it is now (recount): is the report fresh, the guest still here, the
+pressure still there, its measurement known? In doubt nobody leaves, and why is counted.
+
 An eviction is a command with an id, f"{uid}.{attempt}.evict": stored once however often it is sent, and whoever
 executes it ends that attempt and no other, so a repetition is harmless. The victim counts as gone until the ledger
 releases it. If it does not within grace + `confirm_after` reports, the command is taken for lost: the guest counts
 again, and if it is chosen again the id gets a number (".2"), because the first one would not be stored twice.
 
-What the scheduler asks for (Preemption) is held to the same rights, budget and patience, and comes after own rules.
+What the scheduler asks for (Preemption) is held to the same rights, budgets and patience, and comes after own rules;
+how many of a family must stay the scheduler has to know, which sees all nodes.
+
+Without the bus nobody leaves, for nobody knows what other nodes do: but for what is hard about a rule that saves the
+node, which then counts on the node's own budget alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import msgspec
-
-from neap.common.contract.catalogue import EVICTIONS, HEADROOM, PLACEMENTS
-from neap.common.errors import SettingsError
-from neap.common.model.advice import Headroom
-from neap.common.model.lifecycle import Eviction, Preemption
+from neap.common.contract.catalogue import ADVICE, EVICTING, EVICTION_TOKENS, HEADROOM, PLACEMENTS, TOPOLOGY
+from neap.common.contract.channel import Channel
+from neap.common.model.advice import Headroom, NodeAdvice
+from neap.common.model.evicting import Evicting, Token
+from neap.common.model.lifecycle import Preemption
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
 from neap.common.model.protection import may_leave
-from neap.common.model.usage import ContainerUsage, NodeUsage, completed
+from neap.common.model.topology import NodeTopology
+from neap.common.model.usage import NodeUsage
 from neap.common.model.workload import Workload
-from neap.common.runtime.machine import Arrived, Count, Decide, Emit, Event, Gone, Instruction, Synced
+from neap.common.runtime.machine import Arrived, Count, Done, Event, Failed, Gone, Instruction, Put, Synced
 from neap.common.units import Seconds
-from neap.evictor.core.budget import Budget, fewest
-from neap.evictor.core.guests import Resident, fold, measured
-from neap.evictor.core.hold import Held, Hold
-from neap.evictor.core.requests import Requests
-from neap.evictor.core.rule import Rule, RuleSettings
-from neap.evictor.core.story import Choice, command_for, command_of, line_of
-from neap.evictor.core.view import Guest, Level, Victim, View
+from neap.evictor.core.asking import Asking
+from neap.evictor.core.budget import fewest
+from neap.evictor.core.claims import AWAY, LOST, Claim
+from neap.evictor.core.closing import Closing
+from neap.evictor.core.guests import Resident, fold, is_spare, staying
+from neap.evictor.core.hold import felt
+from neap.evictor.core.memory import Memory
+from neap.evictor.core.recount import Due, again, doubt
+from neap.evictor.core.requests import Requests, named
+from neap.evictor.core.rule import Rule
+from neap.evictor.core.rules import asked_rules
+from neap.evictor.core.scene import Scene
+from neap.evictor.core.story import Before, Choice, Say, command_for, command_of, pause_of, would_leave
+from neap.evictor.core.tried import tried
+from neap.evictor.core.view import Guest, View
 from neap.evictor.settings import Settings
 
 
 class EvictorMachine:
-    """See module docstring."""
+    """See module docstring. `remembered` is what an earlier one knew (`memory`)."""
 
-    def __init__(self, settings: Settings, rules: Mapping[str, Rule]) -> None:
-        self._settings = settings
-        self._rules = _asked(rules, settings)
-        self._holds = {name: Hold() for name in self._rules}
-        self._budget = Budget(settings.most)
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Mapping[str, Rule],
+        remembered: Memory | None = None,
+        *,
+        is_protected: Callable[[Workload], bool] = lambda _: False,
+    ) -> None:
+        known = remembered or Memory()
+        self._settings, self._known_rules, self._is_protected = settings, rules, is_protected
+        self._rules = asked_rules(rules, settings)
+        self._holds = {name: known.holds.get(name, {}) for name in self._rules}
         self._guests: dict[str, Resident] = {}
+        self._scene = Scene(known)
         self._synced = False
         self._ledger_seq = 0
-        self._headroom: Headroom | None = None
-        self._heard: Seconds = float("-inf")  # `at` of the newest report
-        self._full: NodeUsage | None = None  # the newest that listed every container
+        self._heard = known.heard  # `at` of the newest report
         self._stale: set[str] = set()  # inputs said to be too old
-        self._leaving: dict[str, Seconds] = {}  # uid -> until when its release is awaited
-        self._commands: dict[str, int] = {}  # uid -> commands sent for this attempt
-        self._requests = Requests(settings.request_patience)
-        self._period: Seconds = 1.0  # of reports
+        self._asking = Asking(settings, known)
+        self._requests, self._closing = Requests(known.requests), Closing(known.closed)
+        self._paused = known.paused
+
+    @property
+    def memory(self) -> Memory:
+        """All that must not be forgotten."""
+        return Memory(
+            heard=self._heard,
+            period=self._asking.period,
+            holds=dict(self._holds),
+            spent=self._asking.spent,
+            evicted=dict(self._asking.history.evicted),
+            sent=dict(self._asking.sent),
+            requests=self._requests.waiting,
+            closed=dict(self._closing.closed),
+            squeeze=self._scene.squeeze,
+            start_costs=dict(self._scene.start_costs),
+            starting=dict(self._scene.starting),
+            would=dict(self._asking.history.would),
+            paused=self._paused,
+        )
+
+    def tune(self, settings: Settings, at: Seconds) -> Sequence[Instruction]:
+        """Settings change while it runs; they hold from now on.
+
+        Raises:
+            SettingsError: they name a rule that is not there; nothing has changed then.
+        """
+        self._rules = asked_rules(self._known_rules, settings)
+        self._settings = self._asking.settings = settings
+        self._holds = {name: self._holds.get(name, {}) for name in self._rules}
+        self._forget()
+        return [*self._pause(at), *self._tell_closing(at)]
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """See Machine."""
         match event:
             case Arrived(at=at, message=NodeUsage() as usage):
                 return self._report(usage, at)
-            case Arrived(message=(Placed() | Released() | Checkpoint()) as entry, seq=seq):
-                self._fold(entry, seq)
-            case Arrived(at=at, message=Headroom() as headroom):
-                said = min(headroom.at, at)  # a clock that runs ahead must not silence what follows
-                if headroom.node == self._settings.node and (self._headroom is None or said >= self._headroom.at):
-                    self._headroom = msgspec.structs.replace(headroom, at=said)
+            case Arrived(at=at, message=(Placed() | Released() | Checkpoint()) as entry, seq=seq):
+                self._fold(entry, seq, at)
+            case Arrived(at=at, message=Token() as token, seq=seq):
+                self._asking.tokens.hear(token, seq, at, self._settings.shared.window)
             case Arrived(at=at, message=Preemption() as asked) if asked.node == self._settings.node:
                 self._requests.add(asked, at)
                 return self._serve(at)
-            case Gone(channel=channel) if channel is HEADROOM:
-                self._headroom = None
-            case Synced(channel=channel) if channel is PLACEMENTS:
-                self._synced = True
+            case Arrived(at=at, message=message) if getattr(message, "node", "") == self._settings.node:
+                self._hear(message, at)
+            case Done(at=at, instruction=Put(value=Token() as token), outcome=revision):
+                return self._answered(token, at, int(revision), "")
+            case Failed(at=at, instruction=Put(value=Token() as token), may_retry=may_retry):
+                return self._answered(token, at, 0, AWAY if may_retry else LOST)
+            case Failed(instruction=Put(value=Evicting())):
+                self._closing.untold()
+            case Gone(at=at, channel=channel, subject=subject):
+                self._gone(channel, subject, at)
+            case Synced(channel=channel):
+                self._synced |= channel is PLACEMENTS
+                self._asking.tokens.synced |= channel is EVICTION_TOKENS
+                self._forget()
         return ()
 
     def validate(self) -> None:
-        """Only guests that are here, reclaimed and unprotected are on their way out."""
-        assert self._leaving.keys() <= self._commands.keys() <= self._guests.keys(), "somebody leaves who is not here"
-        for uid in self._leaving:
-            assert self._may_leave(self._guests[uid]), f"{uid} is leaving, and must not"
+        """Only guests that are here, reclaimed and unprotected are on their way out, and nobody twice."""
+        if self._synced:
+            strangers = self._asking.sent.keys() - self._guests.keys()
+            assert not strangers, f"a command is remembered for somebody who is not here: {strangers}"
+            for uid in self._leaving():
+                assert self._may_leave(self._guests[uid]), f"{uid} is leaving, and must not"
+        assert not self._leaving().keys() & self._asking.claims.keys(), "somebody is to leave twice"
 
-    def _may_leave(self, guest: Resident | Guest) -> bool:
-        return may_leave(guest.workload, self._settings.protected_labels, self._settings.protected_owners)
+    # -- what was heard ----------------------------------------------------------------------------------------------
 
-    def _fold(self, entry: LedgerEntry, seq: int) -> None:
+    def _hear(self, message: Any, at: Seconds) -> None:
+        match message:
+            case Headroom():
+                self._scene.lend(message, at)
+            case NodeAdvice():
+                self._scene.advise(message, at)
+            case NodeTopology():
+                self._scene.topology = message
+
+    def _gone(self, channel: Channel[Any], subject: str, at: Seconds) -> None:
+        if channel is HEADROOM:
+            self._scene.lend(None, at)
+        elif channel is ADVICE:
+            self._scene.advise(None, at)
+        elif channel is TOPOLOGY:
+            self._scene.topology = None
+        elif channel is EVICTION_TOKENS:
+            self._asking.tokens.gone(subject)
+
+    def _fold(self, entry: LedgerEntry, seq: int, at: Seconds) -> None:
         if entry.node != self._settings.node or 0 < seq <= self._ledger_seq:
             return
         self._ledger_seq = seq
-        before, self._guests = self._guests, fold(self._guests, entry)
-        for uid in tuple(self._commands):
-            now = self._guests.get(uid)
-            is_gone = now is None or now.workload.attempt != before[uid].workload.attempt
-            if now is None or is_gone or not self._may_leave(now):
-                self._leaving.pop(uid, None)
-            if is_gone:
-                del self._commands[uid]
+        self._guests = fold(self._guests, entry)
+        if self._synced and isinstance(entry, Placed):
+            self._scene.placed(entry.placement.workload.uid, min(entry.at, at))
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._synced:
+            self._asking.forget(self._guests, self._may_leave)
+
+    def _may_leave(self, guest: Resident | Guest) -> bool:
+        if self._settings.protected or self._is_protected(guest.workload):
+            return False
+        return may_leave(guest.workload, self._settings.protected_labels, self._settings.protected_owners)
+
+    def _leaving(self) -> dict[str, Seconds]:
+        return self._asking.leaving()
 
     # -- one report --------------------------------------------------------------------------------------------------
 
     def _report(self, usage: NodeUsage, at: Seconds) -> Sequence[Instruction]:
         then = min(usage.at, at)  # a clock that runs ahead must not silence what follows
-        if usage.node != self._settings.node or then <= self._heard:
+        if usage.node != self._settings.node or (self._heard is not None and then <= self._heard):
             return ()
-        gap, self._heard = then - self._heard, then
-        self._full = self._full if usage.since else usage
-        listed = self._full.containers if self._full is not None else usage.containers  # unchanged, for all we know
-        usage = completed(usage, self._full) or msgspec.structs.replace(usage, containers=listed)
-        period = self._period = usage.period if usage.period > 0 else 1.0
-        patience = self._settings.stale_after * period
+        gap, self._heard = then - (self._heard if self._heard is not None else then), then
+        self._scene.take(usage, then, self._guests)
+        self._asking.period = usage.period if usage.period > 0 else 1.0
         if not self._synced:
             return ()
-        if at - then > patience:
+        if at - then > self._patience:
             return self._say_stale("usage", is_stale=True)
-        if gap > patience:
-            self._holds = {name: Hold() for name in self._rules}
-        said = [*self._say_stale("usage", is_stale=False), *self._give_up(at)]
-        view = self._view(usage, at, self._settings.offer_stale_after * period, said)
-        due = self._due(view)
-        if not due:
-            return [*said, *self._serve(at)]
-        if self._leaving:
-            return [*said, _held_back("unconfirmed")]
-        left = self._budget.left(at, self._settings.window * period)
-        if left <= 0:
-            return [*said, _held_back("budget")]
-        choice = self._choose(view, due, left)
-        if choice is None:
-            return [*said, _held_back("nobody may leave")]
-        for victim in choice.victims:
-            said.extend(self._evict(victim, choice, usage, at))
-        return said
+        if gap > self._patience:
+            self._holds = {name: {} for name in self._rules}
+        said = [*self._say_stale("usage", is_stale=False), *self._pause(at)]
+        if late := self._asking.give_up(at):
+            said.append(Count("neap_evictor_unconfirmed_total", late))
+        said += self._say_stale("headroom", is_stale=self._scene.is_offer_stale(at, self._offer_patience))
+        view = self._view(at)
+        due, dry, closes = self._feel(view)
+        said += [*self._would(view, dry), *self._act(view, due, at)]
+        if self._asking.is_busy:
+            closes["evicting"] = "guests are asked to leave"
+        self._closing.feel(closes, at, self._reopen_after)
+        return [*said, *self._tell_closing(at)]
+
+    @property
+    def _patience(self) -> Seconds:
+        return self._settings.stale_after * self._asking.period
+
+    @property
+    def _offer_patience(self) -> Seconds:
+        return self._settings.offer_stale_after * self._asking.period
+
+    @property
+    def _reopen_after(self) -> Seconds:
+        return self._settings.reopen * self._asking.period
 
     def _say_stale(self, what: str, *, is_stale: bool) -> list[Instruction]:
         """Counted when it becomes so, not at every report."""
@@ -138,105 +232,164 @@ class EvictorMachine:
         self._stale.symmetric_difference_update({what})
         return [Count("neap_evictor_stale_total", labels={"input": what})] if is_stale else []
 
-    def _give_up(self, at: Seconds) -> list[Instruction]:
-        late = [uid for uid, until in self._leaving.items() if until <= at]
-        for uid in late:
-            del self._leaving[uid]
-        return [Count("neap_evictor_unconfirmed_total", len(late))] if late else []
+    def _pause(self, at: Seconds) -> list[Instruction]:
+        """Said once when a pause begins, and once when it is over."""
+        if (paused := self._settings.pause_until > at) == self._paused:
+            return []
+        self._paused = paused
+        said = pause_of(self._settings, at) if paused else Say("evictor.resumed", "guests may be asked to leave again")
+        return [Count("neap_evictor_pauses_total", labels={"what": "began" if paused else "ended"}), said]
 
-    def _view(self, usage: NodeUsage, at: Seconds, patience: Seconds, said: list[Instruction]) -> View:
-        headroom = self._headroom
-        is_stale = headroom is not None and (bool(headroom.stale) or at - headroom.at > patience)
-        said.extend(self._say_stale("headroom", is_stale=is_stale))
-        containers: dict[str, list[ContainerUsage]] = {}
-        for container in usage.containers:
-            containers.setdefault(container.uid, []).append(container)
-        present: list[Guest] = []
-        leaving: list[Guest] = []
-        for uid, resident in self._guests.items():
-            guest = measured(resident, containers.get(uid, []))
-            (leaving if uid in self._leaving else present).append(guest)
-        offer = None if headroom is None or is_stale else headroom.offer
-        return View(at, usage, tuple(present), tuple(leaving), offer)
+    def _tell_closing(self, at: Seconds) -> list[Instruction]:
+        news = self._closing.news(self._settings, at, self._reopen_after)
+        return [Put(EVICTING.at(node=self._settings.node), news)] if news is not None else []
 
-    def _due(self, view: View) -> list[tuple[str, Level, Held]]:
-        """Levels to act on: hard ones first, then in the order of the rules."""
-        due = []
+    def _view(self, at: Seconds) -> View:
+        view = self._scene.view(
+            at,
+            self._guests,
+            self._leaving(),
+            offer_patience=self._offer_patience,
+            evicted=self._asking.history.evicted,
+        )
+        assert view is not None, "no report yet"
+        return view
+
+    def _feel(self, view: View) -> tuple[list[Due], list[Due], dict[str, str]]:
+        """Levels to act on, hard ones first, then in the order of the rules; those of dry runs; what closes the node."""
+        due: list[Due] = []
+        dry: list[Due] = []
+        closes: dict[str, str] = {}
         for name, (rule, settings) in self._rules.items():
             levels = rule.pressure(view, settings)
-            due += [(name, level, held) for level, held in self._holds[name].feel(levels, settings, view.at)]
-        return sorted(due, key=lambda item: not item[1].hard)
+            self._holds[name], acts = felt(self._holds[name], levels, settings, view.at)
+            (dry if settings.dry_run else due).extend(Due(name, level, held) for level, held in acts)
+            crowded = [one for one in levels if self._holds[name][one.scope].crowded >= settings.reports]
+            if not settings.dry_run and (full := [*(level for level, _ in acts), *crowded]):
+                closes[name] = full[0].why
+        return sorted(due, key=lambda one: not one.level.hard), dry, closes
 
-    def _choose(self, view: View, due: Sequence[tuple[str, Level, Held]], left: int) -> Choice | None:
-        """The first level for which anybody may leave, and as few as it takes."""
-        candidates = [guest for guest in view.guests if self._may_leave(guest)]
+    def _would(self, view: View, dry: Sequence[Due]) -> list[Instruction]:
+        """What the rules on a dry run come to: counted and logged once per guest while it lasts, and nothing else."""
+        said: list[Instruction] = []
+        for one in dry:
+            choice = self._choose(view, [one], self._settings.most)
+            if isinstance(choice, str):
+                continue
+            for victim in choice.victims:
+                if self._asking.history.is_news(f"{one.rule}/{victim.guest.uid}", view.at, self._asking.window):
+                    said.append(Count("neap_evictor_would_evict_total", labels={"rule": one.rule}))
+                    said.append(would_leave(victim, choice, self._settings, view.at))
+        return said
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    def _act(self, view: View, due: Sequence[Due], at: Seconds) -> list[Instruction]:
+        if not due:
+            return self._serve(at)
+        if self._paused:
+            return [_held_back("paused")]
+        if self._asking.is_busy:
+            return [_held_back("unconfirmed")]
+        if (left := self._asking.left(at)) <= 0:
+            return [_held_back("budget")]
+        choice = self._choose(view, due, left)
+        if isinstance(choice, str):
+            return [_held_back(choice)]
+        said: list[Instruction] = []
+        emergency = choice.level.hard and self._rules[choice.rule][0].saves_node
+        for victim in choice.victims:
+            workload, cause = victim.guest.workload, f"{self._settings.node}.usage.{view.usage.seq}"
+            claim = Claim(workload.uid, workload.attempt, at, cause, choice.rule, choice.level.scope, emergency)
+            said += self._claim(claim, workload, at)
+        return said
+
+    def _choose(self, view: View, due: Sequence[Due], left: int) -> Choice | str:
+        """The first level for which anybody may leave, and as few as it takes; or why nobody is chosen."""
+        counts, spent = staying(self._guests, self._leaving()), ""
+        candidates: list[Guest] = []
+        for guest in view.guests:
+            if self._may_leave(guest) and is_spare(guest.workload, counts):
+                lacks = self._asking.lacks(guest.workload, view.at)
+                spent = lacks or spent
+                candidates += [guest] * (not lacks)
         for name, level, held in due:
             ranked = self._rules[name][0].rank(view, level, candidates)
             if victims := fewest(ranked, level.need)[:left]:
                 return Choice(name, level, held, ranked, victims)
-        return None
-
-    # -- the command -------------------------------------------------------------------------------------------------
+        return f"{spent} budget" if spent else "nobody may leave"
 
     def _serve(self, at: Seconds) -> list[Instruction]:
-        """Do what the scheduler asks for, as far as rights and budget allow now."""
+        """Do what the scheduler asks for, as far as rights and budgets allow now."""
         said: list[Instruction] = []
-        while self._synced and (asked := self._requests.first(at)) is not None:
-            there = self._named(asked)
+        while self._synced and (asked := self._requests.first(at, self._settings.request_patience)) is not None:
+            there = named(asked, self._guests)
             if there and all(self._may_leave(guest) for guest in there):
-                left = self._budget.left(at, self._settings.window * self._period)
-                for guest in there[:left] if not self._leaving else ():
-                    command = command_for(guest.workload, asked, self._settings, at)
-                    said.extend(self._command(guest.workload, command, f"{asked.beneficiary}.preempt", at))
+                is_free = not (self._asking.is_busy or self._settings.pause_until > at)
+                for guest in there[: self._asking.left(at)] if is_free else ():
+                    workload, cause = guest.workload, f"{asked.beneficiary}.preempt"
+                    claim = Claim(workload.uid, workload.attempt, at, cause, asked=asked)
+                    said += self._claim(claim, workload, at)
                 break
             self._requests.close()
             said += [_held_back("request for a protected guest")] * bool(there)
         return said
 
-    def _named(self, asked: Preemption) -> list[Resident]:
-        """Whom a request means, of those that are still here."""
-        named = zip(asked.victims, asked.attempts, strict=True)
-        return [
-            guest for uid, attempt in named if (guest := self._guests.get(uid)) and guest.workload.attempt == attempt
-        ]
+    # -- tokens, and the last look -----------------------------------------------------------------------------------
 
-    def _evict(self, victim: Victim, choice: Choice, usage: NodeUsage, at: Seconds) -> Sequence[Instruction]:
-        workload, node = victim.guest.workload, self._settings.node
-        command = command_of(victim, choice, at=at, node=node, grace=self._settings.grace)
-        return self._command(workload, command, f"{node}.usage.{usage.seq}", at)
+    def _claim(self, claim: Claim, workload: Workload, at: Seconds) -> list[Instruction]:
+        """Take a token of every shared budget; who has them all already is asked at once."""
+        if self._settings.shared.on and not self._asking.tokens.synced and not claim.emergency:
+            return [_held_back("budgets not read")]
+        if lacks := self._asking.lacks(workload, at):
+            return [_held_back(f"{lacks} budget")]
+        return self._asking.claim(claim, workload, at) or self._confirm(claim, at)
 
-    def _command(self, workload: Workload, command: Eviction, cause: str, at: Seconds) -> Sequence[Instruction]:
-        """Send it, say it, and wait for the guest to be gone."""
-        uid, attempt, node = workload.uid, workload.attempt, self._settings.node
-        number = self._commands[uid] = self._commands.get(uid, 0) + 1
-        self._leaving[uid] = at + self._settings.grace + self._settings.confirm_after * self._period
-        self._budget.spend(at)
-        again = "" if number == 1 else f".{number}"
-        line = line_of(command, workload, id=f"{uid}.{attempt}.chosen{again}", cause=cause)
-        return (
-            Decide(line),
-            Emit(EVICTIONS.at(node=node), command, id=f"{uid}.{attempt}.evict{again}"),
-            Count("neap_evictor_evictions_total", labels={"rule": command.rule}),
+    def _answered(self, token: Token, at: Seconds, revision: int, trouble: str) -> list[Instruction]:
+        claim = self._asking.answered(token, revision, trouble, at)
+        if claim is None:
+            return []
+        if claim.trouble and not (claim.trouble == AWAY and claim.emergency):
+            return [_refused(claim.trouble)]
+        return self._confirm(claim, at)
+
+    def _confirm(self, claim: Claim, at: Seconds) -> list[Instruction]:
+        """Look at everything once more, as it is now; then say it, or count why not."""
+        resident, leaving = self._guests.get(claim.uid), self._leaving()
+        is_here = resident is not None and resident.workload.attempt == claim.attempt and claim.uid not in leaving
+        is_fresh = self._heard is not None and at - self._heard <= self._patience
+        why = doubt(
+            (is_here, "gone"),
+            (resident is None or self._may_leave(resident), "protected"),
+            (self._settings.pause_until <= at, "paused"),
+            (self._asking.left(at) > 0, "budget"),
+            (is_fresh or claim.asked is not None, "stale report"),
         )
+        if why or resident is None:
+            return [_refused(why)]
+        workload, before = resident.workload, self._before(resident.workload, claim, at)
+        if claim.asked is not None:
+            return self._asking.say(
+                workload, command_for(workload, claim.asked, before, self._settings, at), claim.cause
+            )
+        view, holds = self._view(at), self._holds.get(claim.rule, {})
+        counts = staying(self._guests, leaving)
+        candidates = [one for one in view.guests if self._may_leave(one) and is_spare(one.workload, counts)]
+        choice = again(claim, self._rules.get(claim.rule), view, candidates, holds)
+        if isinstance(choice, str):
+            return [_refused(choice)]
+        node, grace = self._settings.node, self._settings.grace
+        command = command_of(choice.victims[0], choice, before, at=at, node=node, grace=grace)
+        return self._asking.say(workload, command, claim.cause)
 
-
-def _asked(rules: Mapping[str, Rule], settings: Settings) -> dict[str, tuple[Rule, RuleSettings]]:
-    """The rules in the order they are asked, each with its settings.
-
-    Raises:
-        SettingsError: a rule is named that is not there.
-    """
-    for key, names in (("order", settings.order), ("off", settings.off)):
-        for name in names:
-            if name not in rules:
-                raise SettingsError(f"evictor.{key}: no rule named {name!r} (known: {', '.join(rules)})")
-    names = (*settings.order, *(name for name in rules if name not in settings.order))
-    return {
-        name: (rules[name], getattr(settings, name, None) or rules[name].settings())
-        for name in names
-        if name not in settings.off
-    }
+    def _before(self, workload: Workload, claim: Claim, at: Seconds) -> Before:
+        measures = tried(workload.uid, self._scene.squeeze, self._scene.advice(at), at)
+        return Before(measures, self._asking.budgets(workload, at, shared=not claim.trouble))
 
 
 def _held_back(reason: str) -> Count:
     return Count("neap_evictor_held_back_total", labels={"reason": reason})
+
+
+def _refused(reason: str) -> Count:
+    return Count("neap_evictor_refused_total", labels={"reason": reason})

@@ -8,10 +8,11 @@ with its attempt, and who is leaving is not asked twice.
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterable, Mapping
 
 from neap.common.model.lifecycle import Preemption
 from neap.common.units import Seconds
+from neap.evictor.core.guests import Resident
 
 MOST: int = 64  # requests that wait; the oldest is forgotten
 
@@ -19,21 +20,26 @@ MOST: int = 64  # requests that wait; the oldest is forgotten
 class Requests:
     """See module docstring."""
 
-    def __init__(self, patience: Seconds) -> None:
-        self._patience = patience
-        self._waiting: deque[tuple[Seconds, Preemption]] = deque(maxlen=MOST)
+    def __init__(self, waiting: Iterable[tuple[Seconds, Preemption]] = ()) -> None:
+        self.waiting: tuple[tuple[Seconds, Preemption], ...] = tuple(waiting)
 
     def add(self, asked: Preemption, at: Seconds) -> None:
         """Take a request; its clock may run ahead."""
-        if len(asked.victims) == len(asked.attempts) and not any(asked == known for _, known in self._waiting):
-            self._waiting.append((min(asked.at, at), asked))
+        if len(asked.victims) == len(asked.attempts) and not any(asked == known for _, known in self.waiting):
+            self.waiting = (*self.waiting, (min(asked.at, at), asked))[-MOST:]
 
-    def first(self, at: Seconds) -> Preemption | None:
+    def first(self, at: Seconds, patience: Seconds) -> Preemption | None:
         """The oldest one that is not too old."""
-        while self._waiting and at - self._waiting[0][0] > self._patience:
-            self._waiting.popleft()
-        return self._waiting[0][1] if self._waiting else None
+        while self.waiting and at - self.waiting[0][0] > patience:
+            self.close()
+        return self.waiting[0][1] if self.waiting else None
 
     def close(self) -> None:
         """The first one is done with."""
-        self._waiting.popleft()
+        self.waiting = self.waiting[1:]
+
+
+def named(asked: Preemption, guests: Mapping[str, Resident]) -> list[Resident]:
+    """Whom a request means, of those that are still here."""
+    pairs = zip(asked.victims, asked.attempts, strict=True)
+    return [guest for uid, attempt in pairs if (guest := guests.get(uid)) and guest.workload.attempt == attempt]

@@ -1,4 +1,9 @@
-"""A rule: a plugin that knows one pressure. Who may die at all, and how many, is core/budget.py's business."""
+"""A rule: a plugin that knows one pressure. Who may leave at all, and how many, is not its business.
+
+Thresholds are soft or hard. Beyond the soft one (`Level.crowded`) the node takes no more guests; beyond the other
+(`Level.need`) somebody leaves, after as many reports and seconds as the settings say: the grace in which shrinking is
+to help. A level that is `Level.hard` waits for nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ class RuleSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     reports: Annotated[int, msgspec.Meta(ge=1)] = 5  # reports in a row beyond the threshold before somebody leaves
     hold: Annotated[Seconds, msgspec.Meta(ge=0)] = 0.0  # and at least this long
+    dry_run: bool = False  # only count and log who would leave; the node stays open as well
 
 
 @dataclass(frozen=True)
@@ -26,3 +32,4 @@ class Rule:
     settings: type[RuleSettings]
     pressure: Callable[[View, Any], Sequence[Level]]
     rank: Callable[[View, Level, Sequence[Guest]], Sequence[Victim]]
+    saves_node: bool = False  # what is hard about it cannot wait for a bus that is away

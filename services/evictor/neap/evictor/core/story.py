@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from neap.common.model.lifecycle import Eviction, Measured, Preemption
+from neap.common.model.lifecycle import Eviction, Measured, Preemption, Spent, Tried
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.workload import Workload
+from neap.common.runtime.machine import Instruction
 from neap.common.telemetry.span import object_context
 from neap.common.units import Seconds, format_duration
 from neap.evictor.core.hold import Held
-from neap.evictor.core.rank import ranking_of
+from neap.evictor.core.rank import contenders_of, ranking_of
 from neap.evictor.core.view import Level, Victim
 from neap.evictor.settings import Settings
 
 PREEMPTION: Final = "preemption"  # in the place of a rule's name
+NAMED: Final = 3  # contenders named in the trail; the command has ten
+
+
+@dataclass(frozen=True, slots=True)
+class Say(Instruction):
+    """A line of the log: what nobody's trail is the place for."""
+
+    event: str
+    why: str
 
 
 class Choice(NamedTuple):
@@ -28,11 +39,17 @@ class Choice(NamedTuple):
     victims: Sequence[Victim]
 
 
-def command_of(victim: Victim, choice: Choice, *, at: Seconds, node: str, grace: Seconds) -> Eviction:
+class Before(NamedTuple):
+    """What was tried before, and which budgets it takes from."""
+
+    tried: tuple[Tried, ...] = ()
+    budgets: tuple[Spent, ...] = ()
+
+
+def command_of(victim: Victim, choice: Choice, before: Before, *, at: Seconds, node: str, grace: Seconds) -> Eviction:
     """The command, with the numbers compared and why it is this one."""
     level, held, workload = choice.level, choice.held, victim.guest.workload
     window = at - held.since
-    lasted = "at once" if level.hard else f"for {held.reports} reports ({format_duration(window)})"
     return Eviction(
         at=at,
         source="evictor",
@@ -42,14 +59,23 @@ def command_of(victim: Victim, choice: Choice, *, at: Seconds, node: str, grace:
         name=workload.name,
         attempt=workload.attempt,
         rule=choice.rule,
-        reason=f"{level.why}, {lasted}" + (f"; it {victim.reason}" if victim.reason != level.why else ""),
+        reason=f"{level.why}, {lasted(level, held, at)}"
+        + (f"; it {victim.reason}" if victim.reason != level.why else ""),
         measured=(Measured(metric=level.metric, value=level.value, threshold=level.threshold, window=window),),
         ranking=ranking_of(victim, choice.ranked, level, at),
         grace=grace,
+        tried=before.tried,
+        contenders=contenders_of(choice.ranked, at),
+        budgets=before.budgets,
     )
 
 
-def command_for(workload: Workload, asked: Preemption, settings: Settings, at: Seconds) -> Eviction:
+def lasted(level: Level, held: Held, at: Seconds) -> str:
+    """For how long it was beyond its threshold."""
+    return "at once" if level.hard else f"for {held.reports} reports ({format_duration(at - held.since)})"
+
+
+def command_for(workload: Workload, asked: Preemption, before: Before, settings: Settings, at: Seconds) -> Eviction:
     """The command for a guest whose place somebody else is to have."""
     return Eviction(
         at=at,
@@ -64,22 +90,52 @@ def command_for(workload: Workload, asked: Preemption, settings: Settings, at: S
         measured=(Measured(metric="guests asked to leave", value=len(asked.victims), threshold=settings.most),),
         ranking=f"priority {workload.priority}; named by {asked.source}, which needs every one of {len(asked.victims)}",
         grace=settings.grace,
+        tried=before.tried,
+        budgets=before.budgets,
     )
 
 
 def line_of(command: Eviction, workload: Workload, *, id: str, cause: str) -> TrailEntry:
     """The same for the pod's trail."""
     about = ObjectRef(namespace=command.namespace, name=command.name, uid=command.uid)
+    told = [f"{command.rule}: {command.reason}", command.ranking, *_alternatives(command)]
     return TrailEntry(
         at=command.at,
         source="evictor",
         id=id,
         about=about,
         what="chosen for eviction",
-        why=f"{command.rule}: {command.reason}; {command.ranking}",
+        why="; ".join(told),
         numbers=command.measured,
         node=command.node,
         trace=object_context(about).trace,
         cause=cause,
         parent=workload.owner,
     )
+
+
+def _alternatives(command: Eviction) -> list[str]:
+    """What was tried, who else could have gone, what it was taken from."""
+    told = []
+    if command.tried:
+        told.append("tried: " + ", ".join(f"{one.what} ({one.says})" for one in command.tried))
+    others = [one.name for one in command.contenders if one.uid != command.uid]
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        told.append(f"others: {', '.join(others[:NAMED])}{more}")
+    if command.budgets:
+        told.append("budget: " + ", ".join(f"{one.scope} {one.spent} of {one.most}" for one in command.budgets))
+    return told
+
+
+def pause_of(settings: Settings, at: Seconds) -> Say:
+    """A pause begins."""
+    left, reason = format_duration(settings.pause_until - at), settings.pause_reason or "no reason given"
+    return Say("evictor.paused", f"nobody is evicted from {settings.node} for {left}: {reason}")
+
+
+def would_leave(victim: Victim, choice: Choice, settings: Settings, at: Seconds) -> Say:
+    """What a rule on a dry run comes to."""
+    command = command_of(victim, choice, Before(), at=at, node=settings.node, grace=settings.grace)
+    of = f"{command.namespace}/{command.name} ({command.uid}) from {command.node}"
+    return Say("evictor.would", f"would have evicted {of}: {command.rule}: {command.reason}; {command.ranking}")

@@ -3,8 +3,9 @@
     rate = request / cpu used      beyond:  stalled and rate > tolerance      calm:  not stalled      [cores, per guest]
 
 It counts as stalled while some task of it waits for a CPU at least `stalled` of the time; a guest that wants
-little is not starved. Its own tolerance, annotation neap.io/suppression-tolerance, is honoured if it is smaller.
-Source: katalyst-core qrm cpueviction/strategy/pressure_suppression.go (idea: request / supply, 5, 300 s).
+little is not starved. Its own tolerance, annotation neap.io/suppression-tolerance or `suppression_tolerance_rate` of
+Katalyst's cpu_enhancement, is honoured if it is smaller.
+Source: katalyst-core qrm cpueviction/strategy/pressure_suppression.go (idea: request / supply, 5, 300 s), case A24.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from neap.common.model.oom import wish_of
 from neap.common.model.resource import RECLAIMED_CPU
 from neap.common.model.workload import Workload
 from neap.common.units import Cores, Ratio, Seconds
@@ -22,6 +24,7 @@ from neap.evictor.core.rank import in_order
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View
 
+CPU_KEY: Final = "katalyst.kubewharf.io/cpu_enhancement"
 TOLERANCE_KEY: Final = "neap.io/suppression-tolerance"
 LEAST_SUPPLY: Final[Cores] = 0.001  # keeps the rate finite for one that gets nothing
 
@@ -62,7 +65,7 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
 def tolerance_of(workload: Workload) -> Ratio:
     """What the guest itself tolerates; anything odd is no wish."""
     try:
-        wish = float(workload.annotations.get(TOLERANCE_KEY, "inf"))
+        wish = float(wish_of(workload.annotations, TOLERANCE_KEY, CPU_KEY, "suppression_tolerance_rate") or "inf")
     except ValueError:
         return math.inf
     return wish if wish >= 1 else math.inf

@@ -1,6 +1,7 @@
 """The node runs out of memory: too little is available, or tasks stall for it.
 
     available + Σ working_set(leaving) < low        beyond, after some reports                            [bytes]
+    available + Σ working_set(leaving) < calm       crowded, as many reports: no guest comes              [bytes]
     available + Σ working_set(leaving) < min        hard: at once
     stall full10 > full                             hard: all tasks waited for memory that share of 10 s  [ratio]
 
@@ -52,6 +53,7 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
             scope="available",
             unit="bytes",
             hard=available < settings.min,
+            crowded=available < max(settings.calm, settings.low),
         )
     if usage.memory_stall is not None and 0 <= usage.memory_stall.full10 <= 1:
         full = usage.memory_stall.full10
@@ -74,4 +76,4 @@ def rank(_: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]
     return in_order(victims, level.need)
 
 
-PLUGIN: Final = Rule(Settings, pressure, rank)
+PLUGIN: Final = Rule(Settings, pressure, rank, saves_node=True)

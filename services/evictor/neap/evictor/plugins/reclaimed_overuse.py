@@ -3,7 +3,8 @@
     sold = Σ request(guest)      beyond:  sold > ratio × offer      calm:  sold ≤ calm × offer      [milli-cores]
 
 `offer` is the advisor's headroom for all guests of the node. Guests are throttled at once when it shrinks (advice);
-they leave only if it stays small, because they are better off elsewhere then. Not judged without a fresh offer.
+they leave only if it stays small, because they are better off elsewhere then. A small offer keeps others away by itself.
+Not judged without a fresh offer.
 Source: katalyst-core evictionmanager/plugin/resource (idea: Σ requests against allocatable, with tolerance).
 """
 

@@ -39,11 +39,11 @@ def open_nodes(pod: Pod, view: View, _: Settings) -> Sequence[Rule]:
         why: Mapping[int, str] = view.fact(WHY)
 
         def tell(row: int) -> str:
-            return f"{{node}} is evicting: {why.get(row, 'its evictor makes room')}"
+            return f"{{node}} makes room: {why.get(row, 'its evictor does not say why')}"
 
         return Near(np.where(passes, 0.0, np.inf), tell)
 
-    return (Rule("evicting guests", passes, WAKES, near),)
+    return (Rule("closed to guests", passes, WAKES, near),)
 
 
 PLUGIN: Final = Plugin(settings=Settings, wakes=WAKES, filter=open_nodes)

@@ -1,0 +1,103 @@
+"""The newest of everything an evictor hears of its node, and the view rules get of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from neap.common.model.advice import Headroom, NodeAdvice
+from neap.common.model.topology import NodeTopology
+from neap.common.model.usage import ContainerUsage, NodeUsage, completed
+from neap.common.units import Seconds
+from neap.evictor.core.guests import Resident, measured, staying
+from neap.evictor.core.memory import Memory
+from neap.evictor.core.pools import pools_of
+from neap.evictor.core.tried import squeezed
+from neap.evictor.core.view import Guest, View
+
+
+class Scene:
+    """See module docstring."""
+
+    def __init__(self, known: Memory) -> None:
+        self.topology: NodeTopology | None = None
+        self.usage: NodeUsage | None = None  # the newest, with all its containers as far as they are known
+        self.squeeze, self.start_costs = known.squeeze, dict(known.start_costs)
+        self._full: NodeUsage | None = None  # the newest that listed every container
+        self._headroom: Headroom | None = None
+        self._advice: NodeAdvice | None = None
+        self.starting = dict(known.starting)  # guests that were seen to be placed, and not yet to run
+
+    def lend(self, headroom: Headroom | None, at: Seconds) -> None:
+        """What the node lends now; None: nobody says."""
+        if headroom is None:
+            self._headroom = None
+            return
+        said = min(headroom.at, at)  # a clock that runs ahead must not silence what follows
+        if self._headroom is None or said >= self._headroom.at:
+            self._headroom = msgspec.structs.replace(headroom, at=said)
+
+    def advise(self, advice: NodeAdvice | None, at: Seconds) -> None:
+        """What the node is advised now; None: nothing."""
+        self._advice = advice
+        if advice is not None:
+            self.squeeze = squeezed(self.squeeze, advice, at)
+
+    def advice(self, at: Seconds) -> NodeAdvice | None:
+        """The advice, while it is valid."""
+        return self._advice if self._advice is not None and self._advice.expires >= at else None
+
+    def placed(self, uid: str, at: Seconds) -> None:
+        """A guest was placed just now."""
+        self.starting[uid] = at
+        self.start_costs.pop(uid, None)
+
+    def take(self, usage: NodeUsage, then: Seconds, guests: Collection[str]) -> None:
+        """One more report, of the moment `then`."""
+        self._full = self._full if usage.since else usage
+        listed = self._full.containers if self._full is not None else usage.containers  # unchanged, for all we know
+        self.usage = completed(usage, self._full) or msgspec.structs.replace(usage, containers=listed)
+        if self.starting:
+            running = {container.uid for container in self.usage.containers}
+            for uid in [uid for uid in self.starting if uid in running or uid not in guests]:
+                self.start_costs[uid] = max(0.0, then - self.starting.pop(uid))
+        self.start_costs = {uid: cost for uid, cost in self.start_costs.items() if uid in guests}
+
+    def is_offer_stale(self, at: Seconds, patience: Seconds) -> bool:
+        """Whether somebody says what is lent, and it says too little of now."""
+        headroom = self._headroom
+        return headroom is not None and (bool(headroom.stale) or at - headroom.at > patience)
+
+    def view(
+        self,
+        at: Seconds,
+        guests: Mapping[str, Resident],
+        leaving: Mapping[str, Seconds],
+        *,
+        offer_patience: Seconds,
+        evicted: Mapping[str, tuple[Seconds, ...]],
+    ) -> View | None:
+        """As of now; None before the first report."""
+        if self.usage is None:
+            return None
+        containers: dict[str, list[ContainerUsage]] = {}
+        for container in self.usage.containers:
+            containers.setdefault(container.uid, []).append(container)
+        counts = staying(guests, leaving)
+        present: list[Guest] = []
+        gone: list[Guest] = []
+        for uid, resident in guests.items():
+            guest = measured(resident, containers.get(uid, []), counts, self.start_costs.get(uid))
+            (gone if uid in leaving else present).append(guest)
+        is_known = self._headroom is not None and not self.is_offer_stale(at, offer_patience)
+        return View(
+            at=at,
+            usage=self.usage,
+            guests=tuple(present),
+            leaving=tuple(gone),
+            offer=self._headroom.offer if self._headroom is not None and is_known else None,
+            topology=self.topology,
+            pools=pools_of(self.advice(at), containers),
+            evicted=evicted,
+        )
