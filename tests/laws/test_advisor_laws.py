@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neap.advisor.core.machine import AdvisorMachine
+from neap.advisor.core.machine import STORED, AdvisorMachine
 from neap.advisor.core.policy import Claim, HeadroomPolicy, HeadroomView, PodView, Policy, PoolView, ProvisionPolicy
 from neap.advisor.settings import Settings
-from neap.common.contract.catalogue import ADVICE, HEADROOM, PLACEMENTS, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, HEADROOM
 from neap.common.cpuset import format_cpuset, parse_cpuset
 from neap.common.model.advice import Headroom, NodeAdvice
 from neap.common.model.placement import Checkpoint, Placed, Placement, Released
@@ -97,7 +97,7 @@ def a_machine(
         Arrived(at, Checkpoint(at=at, source="s", node="n", placements=tuple(placements))),
     ]
     events += [Arrived(at, last)] if last else []
-    for event in [*events, *(Synced(at, channel) for channel in (TOPOLOGY, ADVICE, PLACEMENTS))]:
+    for event in [*events, *(Synced(at, channel) for channel in STORED)]:
         assert not machine.handle(event), "decided something from history"
     return machine
 

@@ -78,8 +78,8 @@ def spoken(knobs: Knobs) -> dict[str, Any]:
     return {name: value for name, value in asdict(knobs).items() if value is not None}
 
 
-def test_all_three_are_in_the_folder() -> None:
-    assert sorted(MEMORY) == ["memory_guard", "memory_protection", "memory_reaper"]
+def test_all_of_them_are_in_the_folder() -> None:
+    assert sorted(MEMORY) == ["memory_guard", "memory_offloading", "memory_protection", "memory_reaper"]
 
 
 @pytest.mark.parametrize("name", MEMORY)

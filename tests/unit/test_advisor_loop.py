@@ -10,10 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from neap.advisor.core.machine import AdvisorMachine
+from neap.advisor.core.machine import STORED, AdvisorMachine
 from neap.advisor.core.policy import Policy
 from neap.advisor.settings import Settings
-from neap.common.contract.catalogue import ADVICE, PLACEMENTS, TOPOLOGY
 from neap.common.cpuset import format_cpuset, parse_cpuset
 from neap.common.host.memory import Folder
 from neap.common.host.port import Refused
@@ -101,7 +100,7 @@ class Loop:
         """The advisor hears what is stored."""
         self.hear(self.topology)
         self.hear(Checkpoint(at=0, source="s", node="n", placements=tuple(self.placements)))
-        for channel in (TOPOLOGY, PLACEMENTS, ADVICE):
+        for channel in STORED:
             self.machine.handle(Synced(0.0, channel))
 
     def second(self) -> None:

@@ -20,6 +20,7 @@ from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Instruction, Put, Tick
 from neap.common.units import GIB, MIB
+from tests.unit.policy_world import a_policy, an_edition
 from tests.unit.test_advisor_node import PERIOD, Node
 
 DEDICATED, SHARED, RECLAIMED = QosClass.DEDICATED, QosClass.SHARED, QosClass.RECLAIMED
@@ -310,13 +311,13 @@ def test_blind_the_limit_does_not_grow_and_what_owners_keep_stays() -> None:
 def test_a_policy_switched_off_lifts_what_it_had_set() -> None:
     node = Node(a_placement("s"), a_placement("g", RECLAIMED))
     report(node, s=(3, 2, 1), g=(2, 2, 0.5))
-    node.hear({"memory": []}, "advisor.n")
+    node.hear(a_policy("off", an_edition({"memory": []})))
     report(node, s=(3, 2, 1), g=(2, 2, 0.5))
     group = node.knobs(GUESTS).knobs
     assert (group.memory_high, group.memory_max) == (-1, -1)
     assert node.knobs("pod/s").knobs.memory_low == 0
-    node.hear({"memory": ["provision_canonical"]}, "advisor.n")
-    assert "no memory policies" in node.complaints[-1].why
+    node.hear(a_policy("on", an_edition({"memory": ["provision_canonical"]})))
+    assert "no memory policies" in node.refused[-1].why
 
 
 def test_owners_that_left_leave_no_protection_behind() -> None:

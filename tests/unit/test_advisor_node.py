@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from neap.advisor.core.machine import AdvisorMachine, Complain
+from neap.advisor.core.machine import STORED, AdvisorMachine, Complain
 from neap.advisor.core.policy import Policy
 from neap.advisor.metrics import IGNORED, METRICS, REFUSED, STALE
 from neap.advisor.settings import Settings
 from neap.advisor.wiring import wire
-from neap.common.contract.catalogue import ADVICE, HEADROOM, PLACEMENTS, POLICY, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, HEADROOM, POLICY
 from neap.common.cpuset import parse_cpuset
 from neap.common.model.advice import CgroupAdvice, Headroom, NodeAdvice
 from neap.common.model.placement import Checkpoint, GpuShare, Placed, Placement, Released
@@ -24,7 +24,9 @@ from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
 from neap.common.runtime.plugins import load
+from neap.common.runtime.tuning import TellPolicy
 from neap.common.units import GIB
+from tests.unit.policy_world import a_policy, an_edition
 
 POLICIES = load("neap.advisor.plugins", Policy)
 PERIOD = 60.0
@@ -82,11 +84,12 @@ class Node:
         self.lines: list[TrailEntry] = []
         self.counts: list[tuple[str, dict[str, str]]] = []
         self.complaints: list[Complain] = []
+        self.refused: list[TellPolicy] = []
         self.hear(topology or a_topology())
         self.hear(Checkpoint(at=0, source="s", node="n", placements=pods))
         if last is not None:
             self.hear(last)
-        for channel in (TOPOLOGY, PLACEMENTS, ADVICE):
+        for channel in STORED:
             self.tell(Synced(at, channel))
 
     def tell(self, event: Event) -> list[Instruction]:
@@ -102,6 +105,8 @@ class Node:
                     self.lines.append(entry)
                 case Count(metric=metric, labels=labels):
                     self.counts.append((metric, labels))
+                case TellPolicy(event="policy.refused"):
+                    self.refused.append(instruction)
                 case Complain():
                     self.complaints.append(instruction)
         return said
@@ -419,38 +424,50 @@ def test_unknown_or_absurd_usage_counts_as_the_request(cpu: float | None) -> Non
 # -- bad input, live policy ------------------------------------------------------------------------------------------
 
 
-def test_live_policy_applies_per_node_over_all_and_ends_when_it_is_removed() -> None:
+def test_live_policy_applies_per_node_over_the_cluster_and_ends_when_it_is_removed() -> None:
     node = Node(a_pod("s"))
-    node.hear({"reclaimed_minimum": 7, "tune": {"provision_canonical.reserve": 3}}, "advisor.all")
-    node.hear({"reclaimed_minimum": 5}, "advisor.n")
+    node.hear(a_policy("all", an_edition({"reclaimed_minimum": 7, "tune": {"provision_canonical.reserve": 3}})))
+    node.hear(a_policy("mine", an_edition({"reclaimed_minimum": 5}, "node=n")))
     node.report(s=29.0)
     assert len(node.cpus("reclaimed")) == 5
-    node.tell(Gone(node.at, POLICY, "advisor.n"))
+    node.tell(Gone(node.at, POLICY, "advisor.mine"))
     node.report(s=29.0)
     assert len(node.cpus("reclaimed")) == 7
-    assert not node.complaints
+    assert not node.refused
 
 
 @pytest.mark.parametrize(
-    ("tuning", "says"),
+    ("patch", "says"),
     [
-        ({"grow_step": 7}, "grow_step"),
-        ({"grow_stepp": 0.1}, "grow_stepp"),
-        ({"node": "m"}, "node: cannot be tuned live"),
+        ({"grow_step": 7}, "policy mine v2: grow_step = 7: Expected `float` <= 1.0"),
+        ({"grow_stepp": 0.1}, "did you mean 'grow_step'"),
+        ({"node": "m"}, "node cannot change while advisor runs"),
         ({"provision": "headroom_canonical"}, "no provision policy"),
         ({"tune": {"provision_canonical.marginn": 1}}, "marginn"),
-        ({"tune": {"provision_canonical.margin": -1}}, "margin"),
+        ({"tune.provision_canonical.margin": -1}, "margin"),
         ({"peak_reports": "many"}, "peak_reports"),
     ],
 )
-def test_invalid_policy_is_refused_by_name_and_the_last_good_one_stays(tuning: dict[str, Any], says: str) -> None:
-    node = Node(a_pod("s"))
-    node.hear({"reclaimed_minimum": 5}, "advisor.n")
-    node.hear(tuning, "advisor.n")
-    assert node.counts[-1] == (REFUSED, {"channel": "policy"})
-    assert says in node.complaints[-1].why
+def test_invalid_policy_is_refused_by_name_and_the_last_good_one_stays(patch: dict[str, Any], says: str) -> None:
+    node, good = Node(a_pod("s")), an_edition({"reclaimed_minimum": 5})
+    node.hear(a_policy("mine", good))
+    node.hear(a_policy("mine", an_edition(patch, version=2), good))
+    assert node.counts[-1] == ("neap_policy_refused_total", {"service": "advisor"})
+    assert says in node.refused[-1].why
     node.report(s=29.0)
     assert len(node.cpus("reclaimed")) == 5
+
+
+def test_a_service_gets_a_margin_of_its_own_and_its_neighbours_do_not() -> None:
+    sizes = {}
+    for margin in (0.0, 1.0):
+        node = Node(a_pod("s", pool="one"), a_pod("t", pool="two"))
+        node.hear(a_policy("careful", an_edition({"pod_margin": margin}, "service=shop/s")))
+        node.report(12, s=4.0, t=4.0)
+        assert not node.refused
+        sizes[margin] = len(node.cpus("one")), len(node.cpus("two"))
+    assert sizes[1.0][0] > sizes[0.0][0]
+    assert sizes[1.0][1] == sizes[0.0][1]
 
 
 def test_a_topology_that_does_not_parse_is_refused_and_the_last_one_stays() -> None:

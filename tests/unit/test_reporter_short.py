@@ -10,7 +10,7 @@ import pytest
 from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.policy import Policy
 from neap.advisor.settings import Settings as AdvisorSettings
-from neap.common.contract.catalogue import ADVICE, PLACEMENTS, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, NODES, PLACEMENTS, POLICY, TOPOLOGY
 from neap.common.model.advice import NodeAdvice
 from neap.common.model.placement import Checkpoint, Placement
 from neap.common.model.qos import QosClass
@@ -72,7 +72,13 @@ def told(full_every: int) -> list[NodeUsage]:
 
 
 def decided(machine: Machine, reports: Sequence[NodeUsage]) -> list[Sequence[Instruction]]:
-    for channel, message in ((TOPOLOGY, TOPOLOGY_OF_N), (PLACEMENTS, PLACED), (ADVICE, None)):
+    for channel, message in (
+        (TOPOLOGY, TOPOLOGY_OF_N),
+        (PLACEMENTS, PLACED),
+        (ADVICE, None),
+        (POLICY, None),
+        (NODES, None),
+    ):
         if message is not None:
             machine.handle(Arrived(0.0, message, seq=1))
         machine.handle(Synced(0.0, channel))

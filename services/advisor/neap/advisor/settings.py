@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from neap.common.errors import InputError
 from neap.common.units import Cores, Ratio, Seconds
 
 Share: TypeAlias = Annotated[Ratio, Meta(ge=0, le=1)]
@@ -27,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory: tuple[str, ...] = ("memory_guard", "memory_protection", "memory_reaper")  # plugins that advise memory
     tune: dict[str, float] = {}  # settings of plugins, such as "provision_canonical.margin" = 0.5
 
+    pod_margin: Annotated[Ratio, Meta(ge=0, le=10)] = 0.0  # on top of what a pod is seen using; also for one service
     peak_reports: Rounds = 10  # the recent peak of a pod is remembered over so many reports, and over
     peak_seconds: Annotated[Seconds, Meta(ge=0, le=3600)] = 60.0  # so much time, whichever is longer
     smoothing: Annotated[Ratio, Meta(gt=0, le=1)] = 0.3  # weight of the newest report in the smoothed usage
@@ -39,6 +38,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     calm_rounds: Rounds = 3  # reports a shared pool must have needed less before it shrinks
     grow_step: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the node: growth of reclaimed pool and offer per report
     dead_band: Share = 0.01  # of the node: a shared pool that needs less by no more than this is left alone
+
+    lend: bool = True  # False: nothing is offered, guests keep the least, owners get all other CPUs
+    overlap: bool = False  # guests run on CPUs that owners want less, behind them, and have none of their own
+    offer_drop: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the node a minute: fall of an offer without emergency
+    offer_full: Annotated[Ratio, Meta(gt=0, le=1)] = 0.9  # of the CPUs of an owners' pool in use: an emergency
+    offer_stall: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the time an owner waits for a resource: an emergency
+    offer_short: Share = 0.10  # of the memory available: with less it is an emergency
+    foresight: Annotated[Seconds, Meta(ge=0, le=86400)] = 3600.0  # ahead in the owners' profiles (headroom_profile)
+    survival_window: Annotated[Seconds, Meta(gt=0, le=604800)] = 86400.0  # of past offers that survival is read from
+    survival_fraction: Annotated[Ratio, Meta(gt=0, le=1)] = 0.8  # of an offer: below it guests leave (evictor: 1.25)
+    survival_confidence: Annotated[Ratio, Meta(gt=0, lt=1)] = 0.9  # share of guests that live at least that long
+    promise_horizon: Annotated[Seconds, Meta(gt=0, le=86400)] = 600.0  # for which a part of an offer is promised
+    promise_confidence: Annotated[Ratio, Meta(gt=0, lt=1)] = 0.99  # share of promises that are kept
+
+    isolate: bool = False  # an owner that is too loud for its neighbours gets a pool of its own
+    isolate_ratio: Annotated[Ratio, Meta(ge=1, le=100)] = 1.5  # cores in use and waited for, over what it may use
+    isolate_surplus: Annotated[Cores, Meta(ge=0, le=1024)] = 2.0  # the same as a difference; either is too loud
+    isolate_after: Rounds = 3  # loud reports on end until it is isolated
+    isolate_until: Rounds = 24  # calm reports on end until it shares again
+    isolate_room: Share = 0.2  # of what all owners of a pool may use: the most that is isolated from it
+    isolate_pods: Share = 0.5  # of the owners of a pool: the most that are isolated from it; one always stays
+    isolate_never: tuple[str, ...] = ()  # pools nobody is isolated from
 
     idle: bool = True  # guests run only when nobody else wants the CPU (cpu.idle); else with the least weight
     guest_weight: Annotated[Ratio, Meta(gt=0, le=1)] = 0.1  # cpu.weight of a guest relative to an owner's of its size
@@ -59,20 +80,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 FIXED: Final = frozenset({"node", "period"})  # the table of the service was made with them
-
-
-def tuned(default: Settings, layers: Iterable[Mapping[str, Any]]) -> Settings:
-    """The defaults with live policy on top, the last layer strongest.
-
-    Raises:
-        InputError: an unknown key, a value out of bounds, or one of `FIXED`.
-    """
-    merged: dict[str, Any] = msgspec.to_builtins(default)
-    for layer in layers:
-        if fixed := sorted(FIXED & layer.keys()):
-            raise InputError(f"{', '.join(fixed)}: cannot be tuned live")
-        merged |= layer
-    try:
-        return msgspec.convert(merged, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise InputError(str(error)) from None
+PER_SERVICE: Final = frozenset({"pod_margin"})  # may differ for the pods of one service

@@ -6,13 +6,20 @@ from typing import Final
 
 from neap.advisor.core.machine import AdvisorMachine, Complain
 from neap.advisor.core.policy import Policy
+from neap.advisor.core.tuning import tunable as _tunable
 from neap.advisor.settings import Settings
-from neap.common.contract.catalogue import ADVICE, NODE_USAGE, PLACEMENTS, POLICY, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, NODE_USAGE, NODES, PLACEMENTS, POLICY, PROFILES, TOPOLOGY
 from neap.common.runtime.plugins import load
 from neap.common.runtime.service import Outside, Service, every, follow, on, watch
+from neap.common.runtime.tuning import TellPolicy, Tunable, tell_policy
 from neap.common.telemetry.log import get_logger
 
 SETTINGS: Final = Settings
+
+
+def tunable() -> Tunable[Settings]:
+    """What policy may change."""
+    return _tunable(load("neap.advisor.plugins", Policy))
 
 
 def wire(settings: Settings, outside: Outside) -> Service:
@@ -32,10 +39,11 @@ def wire(settings: Settings, outside: Outside) -> Service:
             watch(TOPOLOGY.only(node=node)),
             watch(ADVICE.only(node=node)),
             follow(PLACEMENTS.only(node=node)),
-            watch(POLICY.only(service="advisor", node="all")),
-            watch(POLICY.only(service="advisor", node=node)),
+            watch(POLICY.only(room="advisor")),
+            watch(NODES.only(node=node)),
+            watch(PROFILES.only()),
             on(NODE_USAGE.only(node=node)),
             every(settings.period, "advise"),
         ),
-        effects={Complain: complain},
+        effects={Complain: complain, TellPolicy: tell_policy("advisor", node)},
     )

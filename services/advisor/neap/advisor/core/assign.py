@@ -109,7 +109,7 @@ def assign(
     free = set(layout.lendable).difference(*dedicated.values())
     if sizes.together:
         everything = frozenset(free)
-        overlap = _overlap(layout, dict.fromkeys(sizes.shared, everything), before, sizes.overlap)
+        overlap = _overlap(layout, dict.fromkeys(sizes.shared, everything), before, sizes)
         return Cut(dict(dedicated), dict.fromkeys(sizes.shared, everything), NONE, overlap)
     shared: dict[str, set[int]] = {}
     for names in (sorted(sizes.shared.keys() & inside.keys()), sorted(sizes.shared.keys() - inside.keys())):
@@ -123,7 +123,7 @@ def assign(
     kept = layout.ordered(free & before.lent)[: sizes.reclaimed]
     lent = frozenset(kept) | _take_balanced(layout, free - set(kept), sizes.reclaimed - len(kept), set(kept), NONE)
     cut = {name: frozenset(cpus) for name, cpus in shared.items()}
-    return Cut(dict(dedicated), cut, lent, _overlap(layout, cut, before, sizes.overlap))
+    return Cut(dict(dedicated), cut, lent, _overlap(layout, cut, before, sizes))
 
 
 def _grow(
@@ -240,10 +240,21 @@ def _release(layout: Layout, held: set[int], count: int) -> list[int]:
     return released
 
 
-def _overlap(layout: Layout, shared: Mapping[str, CpuSet], before: Cut, count: int) -> CpuSet:
+def _overlap(layout: Layout, shared: Mapping[str, CpuSet], before: Cut, sizes: Sizes) -> CpuSet:
     """CPUs of shared pools on which guests run as well: where they already do, else the end of the largest pool."""
+    if sizes.over is not None:
+        parts = (_end(layout, shared[name], before, count) for name, count in sorted(sizes.over.items()))
+        return NONE.union(*parts)
+    count = sizes.overlap
     chosen = layout.ordered(before.reclaimed.intersection(NONE.union(*shared.values())))[:count]
     while len(chosen) < count:
         name = max(sorted(shared), key=lambda name: len(shared[name].difference(chosen)))
         chosen.append(layout.ordered(shared[name].difference(chosen))[-1])
     return frozenset(chosen)
+
+
+def _end(layout: Layout, cpus: CpuSet, before: Cut, count: int) -> CpuSet:
+    """`count` of a pool's CPUs for guests: where they already run, else from its end."""
+    had = layout.ordered(cpus & before.reclaimed)[-count:] if count else []
+    rest = [cpu for cpu in reversed(layout.ordered(cpus)) if cpu not in had]
+    return frozenset([*had, *rest[: count - len(had)]])

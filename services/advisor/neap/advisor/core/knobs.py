@@ -35,17 +35,27 @@ OOM_SCORE: Final[Mapping[str, int]] = {RECLAIMED: 1000, SHARE: 100, DEDICATED: -
 
 
 def cgroups(
-    pods: Sequence[Pod], plan: Plan, memory: MemoryPlan, layout: Layout, settings: Settings, *, narrowed: Set[str]
+    pods: Sequence[Pod],
+    plan: Plan,
+    memory: MemoryPlan,
+    layout: Layout,
+    settings: Settings,
+    *,
+    narrowed: Set[str],
+    cap: Cores | None = None,
 ) -> tuple[CgroupAdvice, ...]:
     """The class of guests first, then what other classes get, then every pod by uid.
 
     `narrowed`: targets that were given memory nodes before, so who may have all again must be told.
+    `cap`: cores all guests together may use.
     """
     lists = {name: format_cpuset(cpus) or None for name, cpus in plan.cut.shared.items()}
     lists[RECLAIMED] = format_cpuset(plan.cut.reclaimed) or None
     lists[SYSTEM] = format_cpuset(layout.system) or None
     group = replace(
-        _class_knobs(lists[RECLAIMED], settings), mems=plan.binding.mems("", layout, narrowed=GUESTS in narrowed)
+        _class_knobs(lists[RECLAIMED], settings),
+        cpu_max=cap,
+        mems=plan.binding.mems("", layout, narrowed=GUESTS in narrowed),
     )
     advice = [_advice(GUESTS, RECLAIMED, group, memory)]
     others = sorted(target for target in memory.knobs if target.startswith("class/") and target != GUESTS)

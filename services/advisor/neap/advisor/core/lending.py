@@ -1,25 +1,35 @@
-"""What the node offers to guests in total, per resource: falls at once, rises slowly, and shows its sum.
+"""What the node offers to guests in total, per resource: it moves by bounded steps, and shows its sum.
 
-    offer(t) = min(raw(t), offer(t−1) + step)     rises only in rounds with a new report
+    offer(t) = min(raw(t), offer(t−1) + step)           rises only in rounds with a new report
+             ≥ offer(t−1) − drop × capacity × minutes    unless there is an emergency, which is named: see alarms.py
 
+Guests feel a rise of their owners at once all the same, because pools shrink at once: a promise that falls slowly
+keeps those who were placed on it, as long as no owner goes short.
 Source: katalyst-core sysadvisor reporter/manager (headroom moves by a bounded step); Koordinator (publish on a
-change of 5 %, or after a while).
+change of 5 %, or after a while; its issue 1906: guests placed on capacity that jumps).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec.structs import replace
 
 from neap.advisor.core.layout import Layout
 from neap.advisor.core.memory import Facts, capacity_of
 from neap.advisor.core.plan import Plan
-from neap.advisor.core.pod import Pod, Track
-from neap.advisor.core.policy import Chosen, Claim, HeadroomView, Offer
+from neap.advisor.core.pod import RECLAIMED, Pod, Track
+from neap.advisor.core.policy import Chosen, Claim, HeadroomView, Supply
+from neap.advisor.core.sums import written
+from neap.advisor.core.survival import Past, promised, remember, survival
 from neap.advisor.settings import Settings
 from neap.common.model.resource import MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.usage import NodeUsage
-from neap.common.units import GIB
+from neap.common.units import MINUTE, Cores, Seconds, format_duration
+
+NEGLIGIBLE: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,10 @@ class Lending:
     offer: dict[str, int]
     arithmetic: dict[str, str]
     stale: str = ""
+    cap: Cores | None = None  # for all guests together; None: their CPUs are cap enough
+    at: Seconds = 0.0
+    firm: dict[str, float] = field(default_factory=dict)  # capacity − reserved − what owners asked for
+    past: dict[str, Past] = field(default_factory=dict)
 
     def differs(self, other: Lending, change: float) -> bool:
         """Whether it is worth saying again: fresh or not, from or to nothing, or moved by `change`."""
@@ -36,40 +50,106 @@ class Lending:
             return True
         return any(abs(self.offer[kind] - old) > change * old for kind, old in other.offer.items())
 
+    def survival(self, settings: Settings) -> dict[str, Seconds]:
+        """How long a guest that takes the last unit of an offer may expect to keep it."""
+        fraction, confidence = settings.survival_fraction, settings.survival_confidence
+        return {kind: survival(past, fraction=fraction, confidence=confidence) for kind, past in self.past.items()}
 
-def nothing(why: str) -> Lending:
-    """The conservative default."""
-    kinds = (RECLAIMED_CPU, RECLAIMED_MEMORY)
-    return Lending(dict.fromkeys(kinds, 0), dict.fromkeys(kinds, f"0.0, because there is {why}"), why)
+    def told(self, settings: Settings) -> str:
+        """The sum behind the offer of CPU, and how long a share of it may be expected to last."""
+        lasts = self.survival(settings).get(RECLAIMED_CPU, 0.0)
+        share = f"{settings.survival_confidence:.0%} of such shares lasted {format_duration(lasts)}"
+        return self.arithmetic[RECLAIMED_CPU] + (f"; {share}" if lasts > 0 else "")
+
+    def promised(self, settings: Settings) -> dict[str, int]:
+        """How much of each offer will still be there in a while."""
+        horizon, confidence = settings.promise_horizon, settings.promise_confidence
+        return {
+            kind: promised(past, horizon=horizon, confidence=confidence, now=self.offer[kind])
+            for kind, past in self.past.items()
+        }
+
+
+def nothing(why: str, settings: Settings, at: Seconds, before: Lending | None = None, *, stale: bool = True) -> Lending:
+    """The conservative default; a cap stays as narrow as it was."""
+    offer = dict.fromkeys((RECLAIMED_CPU, RECLAIMED_MEMORY), 0)
+    return Lending(
+        offer,
+        dict.fromkeys(offer, f"0.0, because {why}"),
+        why if stale else "",
+        None if before is None else before.cap,
+        at,
+        past=_remembered(offer, before, settings, at),
+    )
 
 
 def lend(
-    views: Sequence[HeadroomView], before: Lending | None, chosen: Chosen, settings: Settings, *, growing: bool
+    views: Sequence[HeadroomView],
+    before: Lending | None,
+    chosen: Chosen,
+    settings: Settings,
+    *,
+    at: Seconds,
+    growing: bool,
+    alarms: Mapping[str, str],
 ) -> Lending:
-    """The offers after one more round.
+    """The offers after one more round; `alarms` names, per kind, why an offer may fall at once.
 
-    Laws: 0 ≤ offer ≤ raw; offer(t) ≤ offer(t−1) + step.
+    Laws: 0 ≤ offer ≤ max(raw, offer(t−1)); offer(t) ≤ offer(t−1) + step, the same for a cap; without an alarm, and
+    as long as the machine has as much to lend as before, offer(t) ≥ offer(t−1) − drop; with one, offer ≤ raw.
     """
     offer: dict[str, int] = {}
     arithmetic: dict[str, str] = {}
+    firm = {view.kind: view.capacity - view.reserved - view.asked for view in views}
+    cap: Cores | None = None
     for view in views:
-        raw: Offer = chosen.headroom.advise(view, chosen.headroom_settings)
         scale = 1000 if view.kind == RECLAIMED_CPU else 1
+        last = None if before is None else before.offer.get(view.kind, 0)
+        seen = replace(view, last=None if last is None else last / scale)
+        raw = chosen.headroom.advise(seen, chosen.headroom_settings)
         amount, text = int(raw.amount * scale + 1e-6), raw.arithmetic
-        if before is not None:
-            last = before.offer.get(view.kind, 0)
-            most = last + (int(view.capacity * settings.grow_step * scale) if growing else 0)
-            if amount > most:
-                amount = most
-                text = f"{_written(most, view.kind)}, coming from {_written(last, view.kind)} in steps, to {text}"
+        if before is not None and last is not None:
+            node, minutes = view.capacity * scale, max(0.0, at - before.at) / MINUTE
+            most = last + (int(node * settings.grow_step) if growing else 0)
+            least = last - int(node * settings.offer_drop * minutes)
+            alarm = alarms.get(view.kind, "") or _shrank(view, firm[view.kind], before)
+            amount, why = _stepped(amount, most, least, alarm)
+            text = why.format(sum=text, now=written(amount / scale, view.kind), last=written(last / scale, view.kind))
         offer[view.kind], arithmetic[view.kind] = amount, text
-    return Lending(offer, arithmetic)
+        if raw.cap is not None:
+            cap = raw.cap
+            if before is not None and before.cap is not None:
+                cap = min(cap, before.cap + (view.capacity * settings.grow_step if growing else 0.0))
+    return Lending(offer, arithmetic, cap=cap, at=at, firm=firm, past=_remembered(offer, before, settings, at))
+
+
+def _stepped(raw: int, most: int, least: int, alarm: str) -> tuple[int, str]:
+    """Within the bounds, and a pattern for the sentence that says which of them decided."""
+    if raw > most:
+        return most, "{now}, coming from {last} in steps, to {sum}"
+    if raw >= least:
+        return raw, "{sum}"
+    if alarm:
+        return raw, "{sum}; at once: " + alarm.replace("{", "(").replace("}", ")")
+    return least, "{now}, falling slowly from {last} to {sum}"
+
+
+def _shrank(view: HeadroomView, firm: float, before: Lending) -> str:
+    """Whether there is less of the machine to lend than before, whatever is used."""
+    less = before.firm.get(view.kind, firm) - firm
+    return f"owners or the system came to have {written(less, view.kind)} more" if less > NEGLIGIBLE else ""
+
+
+def _remembered(offer: Mapping[str, int], before: Lending | None, settings: Settings, at: Seconds) -> dict[str, Past]:
+    past = {} if before is None else before.past
+    return {kind: remember(past.get(kind, Past()), at, told, settings.survival_window) for kind, told in offer.items()}
 
 
 def cpu_view(
     plan: Plan, layout: Layout, pods: Sequence[Pod], tracks: Mapping[str, Track], usage: NodeUsage
 ) -> HeadroomView:
     """Cores: capacity is every usable CPU; owners claim what their pools need, dedicated pods what they asked for."""
+    owners = [pod for pod in pods if pod.is_owner]
     explained = sum(tracks[pod.uid].likely for pod in pods)
     claims = [
         Claim(float(sum(map(len, plan.cut.dedicated.values()))), "dedicated"),
@@ -82,7 +162,23 @@ def cpu_view(
         reserved=float(len(layout.system)),
         system=None if usage.cpu is None else max(0.0, usage.cpu - explained),
         claims=tuple(claims),
+        used=sum(tracks[pod.uid].likely for pod in owners),
+        asked=sum(pod.request for pod in owners),
+        supply=_supply(plan, pods, tracks),
     )
+
+
+def _supply(plan: Plan, pods: Sequence[Pod], tracks: Mapping[str, Track]) -> Supply:
+    """Where guests run: what they use there, and their part of what the owners of CPUs lent twice use."""
+    used: dict[str, Cores] = {}
+    for pod in pods:
+        pool = plan.pool_of[pod.uid]
+        used[pool] = used.get(pool, 0.0) + tracks[pod.uid].likely
+    behind = sum(
+        used.get(name, 0.0) * len(cpus & plan.cut.overlap) / len(cpus) for name, cpus in plan.cut.shared.items() if cpus
+    )
+    guests = used.get(RECLAIMED, 0.0)
+    return Supply(cpus=float(len(plan.cut.reclaimed)), busy=guests + behind, guests=guests)
 
 
 def memory_offer_view(facts: Facts, settings: Settings) -> HeadroomView:
@@ -114,8 +210,5 @@ def memory_offer_view(facts: Facts, settings: Settings) -> HeadroomView:
             Claim(float(asked), "requested"),
             Claim(float(alone), "exclusive"),
         ),
+        asked=float(sum(pod.memory for pod in facts.pods if pod.is_owner)),
     )
-
-
-def _written(amount: int, kind: str) -> str:
-    return f"{amount / 1000:.1f}" if kind == RECLAIMED_CPU else f"{amount / GIB:.1f}Gi"

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from neap.advisor.core.alarms import alarms
 from neap.advisor.core.assign import NONE, Cut
+from neap.advisor.core.foreseeing import foreseen
 from neap.advisor.core.hearing import Heard, hear
 from neap.advisor.core.knobs import cgroups
 from neap.advisor.core.layout import Layout
@@ -19,25 +21,27 @@ from neap.advisor.core.lending import Lending, cpu_view, lend, memory_offer_view
 from neap.advisor.core.memory import Facts, MemoryPlan, advised, memory_view, plan_memory
 from neap.advisor.core.plan import Plan, Recall, Round, adopt, plan, pools
 from neap.advisor.core.pod import Pod, Track
-from neap.advisor.core.policy import Policy, choose
+from neap.advisor.core.policy import HeadroomView, Policy, choose
 from neap.advisor.core.story import Scene, Told, tell
+from neap.advisor.core.tuning import tunable
 from neap.advisor.metrics import ADVICE as ADVISED
 from neap.advisor.metrics import IGNORED, REFUSED, STALE
-from neap.advisor.settings import Settings, tuned
-from neap.common.contract.catalogue import ADVICE, HEADROOM, PLACEMENTS, POLICY, TOPOLOGY
+from neap.advisor.settings import Settings
+from neap.common.contract.catalogue import ADVICE, HEADROOM, NODES, PLACEMENTS, POLICY, PROFILES, TOPOLOGY
 from neap.common.contract.channel import Channel
 from neap.common.cpuset import parse_cpuset
-from neap.common.errors import InputError, SettingsError
+from neap.common.errors import InputError
 from neap.common.model.advice import CgroupAdvice, Headroom, NodeAdvice
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released, fold
-from neap.common.model.resource import RECLAIMED_CPU
+from neap.common.model.profile import ServiceProfile
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
+from neap.common.runtime.tuning import Tuning
 from neap.common.units import Seconds, format_duration
 
 NAME: Final = "advisor"
-STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE)  # what must be known before anything is decided
+STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, POLICY, NODES)  # what must be known before anything is decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,10 @@ class AdvisorMachine:
     """See module docstring."""
 
     def __init__(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
-        self._default, self._policies = settings, policies
-        self._settings = settings
+        self._policies, self._settings = policies, settings
+        self._tuning = Tuning(tunable(policies), settings, settings.node)
         self._chosen = choose(policies, settings.provision, settings.headroom, settings.memory, settings.tune)
-        self._tuning: dict[str, dict[str, Any]] = {}  # policy messages by key
+        self._tuned = 0  # the round of tuning that was taken over
         self._unsynced: list[Channel[Any]] = [*STORED]
         self._ready_at: Seconds | None = None
         self._topology: NodeTopology | None = None
@@ -74,9 +78,16 @@ class AdvisorMachine:
         self._lending: Lending | None = None  # the last one computed
         self._headroom: tuple[Seconds, Lending] | None = None  # the last one said
         self._told: dict[str, Told] = {}
+        self._profiles: dict[str, ServiceProfile] = {}  # by subject
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """The only mutator."""
+        said = self._tuning.hear(event)
+        if self._tuning.round != self._tuned:
+            self._tune()
+        return [*said, *self._heed(event)]
+
+    def _heed(self, event: Event) -> Sequence[Instruction]:
         match event:
             case Arrived(message=NodeUsage() as usage):
                 return self._hear_usage(event.at, usage)
@@ -88,10 +99,10 @@ class AdvisorMachine:
                 return self._hear_topology(event.at, topology)
             case Arrived(message=NodeAdvice() as advice):
                 self._hear_advice(advice)
-            case Arrived(message=dict() as tuning, subject=subject):
-                return self._tune(self._tuning | {subject: tuning}, subject)
-            case Gone(channel=channel, subject=subject) if channel == POLICY:
-                return self._tune({key: value for key, value in self._tuning.items() if key != subject}, subject)
+            case Arrived(message=ServiceProfile() as profile, subject=subject):
+                self._profiles[subject] = profile
+            case Gone(channel=channel, subject=subject) if channel == PROFILES:
+                self._profiles.pop(subject, None)
             case Gone(channel=channel) if channel == ADVICE and self._ready_at is not None:
                 self._advice = None
             case Failed(instruction=Put(key=key)):
@@ -127,6 +138,8 @@ class AdvisorMachine:
         self._pods = [Pod.of(placement) for _, placement in sorted(self._held.items())]
         window = self._settings.peak_window
         self._tracks = {pod.uid: self._tracks.get(pod.uid) or Track(window) for pod in self._pods}
+        for pod in self._pods:
+            self._tracks[pod.uid].margin = self._tuning.of(pod.workload).pod_margin
         self._told = {uid: told for uid, told in self._told.items() if uid in self._held}
 
     def _hear_topology(self, at: Seconds, topology: NodeTopology) -> Sequence[Instruction]:
@@ -143,20 +156,17 @@ class AdvisorMachine:
         if self._ready_at is None:
             self._advice = advice
 
-    def _tune(self, tuning: dict[str, dict[str, Any]], subject: str) -> Sequence[Instruction]:
-        """Defaults < policy for all nodes < policy for this node; what does not hold changes nothing."""
-        layers = [tuning[key] for key in sorted(tuning, key=lambda key: (not key.endswith(".all"), key))]
-        try:
-            settings = tuned(self._default, layers)
+    def _tune(self) -> None:
+        """Take over what policy says by now; see neap.common.runtime.tuning."""
+        settings, self._tuned = self._tuning.settings, self._tuning.round
+        if settings is not self._settings:
             chosen = choose(self._policies, settings.provision, settings.headroom, settings.memory, settings.tune)
-        except (InputError, SettingsError) as error:
-            return _refuse("policy", f"policy {subject}", error)
-        if chosen.provision is not self._chosen.provision:  # another policy has another memory
-            self._recall = replace(self._recall, pools={})
-        self._tuning, self._settings, self._chosen = tuning, settings, chosen
-        for track in self._tracks.values():
-            track.resize(settings.peak_window)
-        return ()
+            if chosen.provision is not self._chosen.provision:  # another policy has another memory
+                self._recall = replace(self._recall, pools={})
+            self._settings, self._chosen = settings, chosen
+        for pod in self._pods:
+            self._tracks[pod.uid].resize(settings.peak_window)
+            self._tracks[pod.uid].margin = self._tuning.of(pod.workload).pod_margin
 
     def _forget(self, channel: object) -> None:
         """The bus did not take it: say it again in the next round."""
@@ -177,7 +187,7 @@ class AdvisorMachine:
         """CPUs stay where they are; whoever was advised before is known and has been told."""
         start = self._chosen.provision.start
         try:
-            self._recall = adopt(advice, layout, self._settings.calm_rounds, start)
+            self._recall = adopt(advice, layout, self._settings.calm_rounds, start, behind=self._settings.overlap)
         except InputError as error:
             self._advice = None
             return _refuse("advice", f"last advice of {advice.node}", error)
@@ -221,7 +231,7 @@ class AdvisorMachine:
         self._recall = made.recall
         if known:
             self._memory = self._remember(made, blind, fresh=fresh)
-            self._lending = self._lend(made, blind, fresh=fresh)
+            self._lending = self._lend(at, made, blind, fresh=fresh)
         said = [*self._say_advice(at, made, blind or ""), *(self._say_headroom(at) if known else ())]
         return [Count(STALE), *said] if blind else said
 
@@ -231,25 +241,33 @@ class AdvisorMachine:
         facts = Facts(self._topology, self._pods, self._tracks, usage, made.binding)
         return plan_memory(memory_view(facts, self._memory.knobs, fresh=fresh, blind=blind or ""), self._chosen)
 
-    def _lend(self, made: Plan, blind: str | None, *, fresh: bool) -> Lending:
+    def _lend(self, at: Seconds, made: Plan, blind: str | None, *, fresh: bool) -> Lending:
+        settings = self._settings
         if blind or self._heard is None or self._layout is None or self._topology is None:
-            return nothing(blind or "no usage yet")
+            return nothing(f"there is {blind or 'no usage yet'}", settings, at, self._lending)
+        if not settings.lend:
+            return nothing("lending is switched off", settings, at, self._lending, stale=False)
         facts = Facts(self._topology, self._pods, self._tracks, self._heard.usage, made.binding)
-        views = (
+        views: tuple[HeadroomView, ...] = (
             cpu_view(made, self._layout, self._pods, self._tracks, self._heard.usage),
-            memory_offer_view(facts, self._settings),
+            memory_offer_view(facts, settings),
         )
-        return lend(views, self._lending, self._chosen, self._settings, growing=fresh)
+        if self._profiles:
+            known = {profile.key: profile for profile in self._profiles.values()}
+            views = tuple(foreseen(view, facts, known, at=at, horizon=settings.foresight) for view in views)
+        alarm = alarms(made, facts, settings)
+        return lend(views, self._lending, self._chosen, settings, at=at, growing=fresh, alarms=alarm)
 
     def _say_advice(self, at: Seconds, made: Plan, stale: str) -> Sequence[Instruction]:
         """Nothing, unless something on the node would change or the last advice is half through its life."""
         assert self._layout is not None
         settings, last = self._settings, self._advice
-        matter = (made.cut, made.binding, self._memory.knobs, self._pods, settings, self._layout, bool(stale))
+        cap = None if self._lending is None else self._lending.cap
+        matter = (made.cut, made.binding, self._memory.knobs, self._pods, settings, self._layout, bool(stale), cap)
         changed = last is None or matter != self._said
         if last is not None and not changed and at < (last.at + last.expires) / 2:
             return ()
-        targets = cgroups(self._pods, made, self._memory, self._layout, settings, narrowed=self._narrowed)
+        targets = cgroups(self._pods, made, self._memory, self._layout, settings, narrowed=self._narrowed, cap=cap)
         self._narrowed = _with_mems(targets)
         advice = NodeAdvice(
             at=at,
@@ -275,7 +293,16 @@ class AdvisorMachine:
                 return ()
         self._headroom = (at, now)
         node = self._settings.node
-        said = Headroom(at=at, source=NAME, node=node, offer=now.offer, arithmetic=now.arithmetic, stale=now.stale)
+        said = Headroom(
+            at=at,
+            source=NAME,
+            node=node,
+            offer=now.offer,
+            arithmetic=now.arithmetic,
+            survival=now.survival(self._settings),
+            promised=now.promised(self._settings),
+            stale=now.stale,
+        )
         return (Put(HEADROOM.at(node=node), said),)
 
     @property
@@ -283,7 +310,7 @@ class AdvisorMachine:
         return self._settings.refresh * self._settings.period
 
     def _tell(self, advice: NodeAdvice, made: Plan) -> Sequence[Instruction]:
-        offered = self._lending.arithmetic[RECLAIMED_CPU] if self._lending is not None else "not all usage known yet"
+        offered = self._lending.told(self._settings) if self._lending is not None else "not all usage known yet"
         scene = Scene(advice, made.cpus_of, offered, made.binding.notes)
         settings = self._settings
         pause = settings.squeeze_every * settings.period

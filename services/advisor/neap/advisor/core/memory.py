@@ -6,6 +6,7 @@ what is not advised, so silence would keep it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -104,6 +105,7 @@ def memory_view(facts: Facts, before: Mapping[str, Knobs], *, fresh: bool, blind
         before=before,
         fresh=fresh,
         blind=blind,
+        period=usage.period if usage is not None else 0.0,
     )
 
 
@@ -143,8 +145,17 @@ def _pods(facts: Facts) -> Iterable[MemoryPod]:
             guest=not pod.is_owner,
             request=pod.memory,
             peak=max(facts.tracks[uid].memory, default=None),
+            stall=max((one.memory_stall.some60 for one in seen if one.memory_stall is not None), default=None),
+            refaults=_total(one.refaults for one in seen),
             apart=bool(facts.binding.nodes.get(uid, frozenset()) & facts.binding.exclusive.keys()),
         )
+
+
+def _total(rates: Iterable[float | None]) -> float | None:
+    """The sum of what is all known; nothing known of a pod that is not there."""
+    seen = list(rates)
+    known = [rate for rate in seen if rate is not None and 0 <= rate < math.inf]
+    return math.fsum(known) if known and len(known) == len(seen) else None
 
 
 def _sum(amounts: Iterable[Bytes | None]) -> Bytes | None:

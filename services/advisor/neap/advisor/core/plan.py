@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from neap.advisor.core.assign import NONE, CpuSet, Cut, Stake, admit, assign, assign_dedicated
 from neap.advisor.core.binding import Binding, bind, node_of, pool_of
+from neap.advisor.core.isolation import Part, Runner, Watch, isolate
+from neap.advisor.core.isolation import Rules as Loudness
 from neap.advisor.core.layout import Layout
 from neap.advisor.core.pod import DEDICATED, RECLAIMED, SHARE, SYSTEM, Pod, Track
 from neap.advisor.core.policy import Chosen, PoolView, Requirement
-from neap.advisor.core.sizing import Rules, Wish, normalise, size
+from neap.advisor.core.sizing import Bounds, Rules, Wish, normalise, size
 from neap.advisor.settings import Settings
 from neap.common.cpuset import format_cpuset, parse_cpuset
 from neap.common.model.advice import NodeAdvice, PoolAdvice
 from neap.common.units import Cores
 
 OWN_POOLS: Final = frozenset({DEDICATED, RECLAIMED, SYSTEM})
+ISOLATED: Final = "isolated-"  # + uid: the pool of an owner that was too loud for its neighbours
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Recall:
     cut: Cut = field(default_factory=Cut)
     pools: dict[str, PoolRecall] = field(default_factory=dict)
     lent: int | None = None  # size of the reclaimed pool; None: there was no round yet
+    watches: dict[str, Watch] = field(default_factory=dict)  # of loud owners, by uid
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Plan:
     requirements: dict[str, Requirement]
     recall: Recall
     binding: Binding = field(default_factory=Binding)
+    held: Cut = field(default_factory=Cut)  # before this round
 
     @property
     def cpus_of(self) -> dict[str, int]:
@@ -93,38 +98,97 @@ class Round:
 
 
 def plan(view: Round, recall: Recall, chosen: Chosen, settings: Settings) -> Plan:
-    """Laws: see assign and size; a function of its arguments. Cost: O(pods + CPUs that move × cores)."""
+    """Laws: see assign and size; a function of its arguments. Cost: O(pods + CPUs that move × cores).
+
+    Where owners need more than there is, nobody is isolated this round.
+    """
+    watches = _listen(view, recall, settings)
+    apart = frozenset(uid for uid, watch in watches.items() if watch.isolated)
+    made = _divide(view, recall, chosen, settings, apart)
+    if made.squeezed and apart:
+        made = _divide(view, recall, chosen, settings, frozenset())
+    return replace(made, recall=replace(made.recall, watches=watches))
+
+
+def _listen(view: Round, recall: Recall, settings: Settings) -> dict[str, Watch]:
+    """Who is too loud, after one more report."""
+    if not settings.isolate:
+        return {}
+    known = {pod.uid for pod in view.pods if pod.pool not in OWN_POOLS}
+    if not view.fresh:
+        return {uid: watch for uid, watch in recall.watches.items() if uid in known}
+    runners = [
+        Runner(pod.uid, pod.pool, (Part(view.tracks[pod.uid].load, max(pod.limit or 0.0, pod.request)),))
+        for pod in view.pods
+        if pod.uid in known
+    ]
+    return isolate(runners, recall.watches, _loudness(settings))
+
+
+def _loudness(settings: Settings) -> Loudness:
+    return Loudness(
+        ratio=settings.isolate_ratio,
+        surplus=settings.isolate_surplus,
+        lock_in=settings.isolate_after,
+        lock_out=settings.isolate_until,
+        most_room=settings.isolate_room,
+        most_pods=settings.isolate_pods,
+        spared=frozenset(settings.isolate_never),
+    )
+
+
+def _divide(view: Round, recall: Recall, chosen: Chosen, settings: Settings, apart: frozenset[str]) -> Plan:
+    """One round, with pools of their own for `apart`."""
     binding = bind(view.pods, view.layout)
     where, dedicated = _settle_dedicated(view, recall, binding)
+    for uid in sorted(apart):
+        node = node_of(where[uid])
+        where[uid] = f"{ISOLATED}{uid}" + ("" if node is None else f"@numa{node}")
     inside = _settle_bound(view, where, dedicated, binding)
     members = _members(view, where)
-    needs, pools = _requirements(view, members, recall, chosen, settings)
+    left = view.layout.lendable.difference(*dedicated.values())
+    places = {name: inside.get(name, left) for name in members}
+    needs, pools = _requirements(view, members, places, recall, chosen, settings)
+    behind = recall.cut.overlap if settings.overlap else NONE  # guests run there, so no owner holds them to itself
     most = _most(inside, {name: max(pools[name].needs[-1], settings.pool_minimum) for name in members})
     wishes = {
         name: Wish(
             need=pools[name].needs[-1],
             lately=max(pools[name].needs),
-            held=len(recall.cut.shared.get(name, ())),
+            held=len(recall.cut.shared.get(name, NONE) - behind),
             rising=view.fresh and name in recall.pools and pools[name].usage > recall.pools[name].usage,
             most=most.get(name),
         )
         for name in members
     }
+    bounds = {name: _bounds(members[name][0], most.get(name)) for name in wishes if name.startswith(ISOLATED)}
+    shared = {name: wish for name, wish in wishes.items() if name not in bounds}
     free = len(view.layout.lendable) - sum(map(len, dedicated.values()))
-    sizes = size(wishes, free, recall.lent, _rules(view.layout, settings), growing=view.fresh)
+    rules = _rules(view.layout, settings)
+    sizes = size(shared, free, recall.lent, rules, growing=view.fresh, isolated=bounds)
     cut = assign(dedicated, sizes, recall.cut, view.layout, inside)
     return Plan(
         cut=cut,
         squeezed=sizes.squeezed,
         pool_of=where,
         requirements=needs,
-        recall=Recall(cut, pools, sizes.reclaimed),
+        recall=Recall(cut, pools, sizes.reclaimed + (sizes.overlap if rules.overlap else 0)),
         binding=binding,
+        held=recall.cut,
     )
 
 
-def adopt(advice: NodeAdvice, layout: Layout, calm_rounds: int, memory: Any) -> Recall:
+def _bounds(pod: Pod, most: int | None) -> Bounds:
+    """Whole CPUs for what it asked for, and for what it may use at most."""
+    lower = max(1, math.ceil(pod.request - 1e-9))
+    upper = max(lower, math.ceil((pod.limit or 0.0) - 1e-9))
+    return Bounds(lower, upper) if most is None else Bounds(min(lower, most), min(upper, most))
+
+
+def adopt(advice: NodeAdvice, layout: Layout, calm_rounds: int, memory: Any, *, behind: bool = False) -> Recall:
     """What an earlier life left, read from its last advice; CPUs that are gone since then are left out.
+
+    `behind`: guests run on CPUs of shared pools, so those are lent as well.
 
     Raises:
         InputError: the advice has a malformed CPU list.
@@ -139,8 +203,9 @@ def adopt(advice: NodeAdvice, layout: Layout, calm_rounds: int, memory: Any) -> 
     guests = pools.get(RECLAIMED, NONE)
     overlap = guests & NONE.union(*shared.values())
     cut = Cut(dedicated, shared, guests - overlap, overlap)
-    recall = {name: PoolRecall((len(cpus),) * calm_rounds, policy=memory) for name, cpus in shared.items()}
-    return Recall(cut, recall, len(cut.lent))
+    lent = overlap if behind else NONE
+    recall = {name: PoolRecall((len(cpus - lent),) * calm_rounds, policy=memory) for name, cpus in shared.items()}
+    return Recall(cut, recall, len(cut.reclaimed if behind else cut.lent))
 
 
 def _settle_dedicated(view: Round, recall: Recall, binding: Binding) -> tuple[dict[str, str], dict[str, CpuSet]]:
@@ -207,7 +272,12 @@ def _members(view: Round, pool_of: Mapping[str, str]) -> dict[str, list[Pod]]:
 
 
 def _requirements(
-    view: Round, members: Mapping[str, Sequence[Pod]], recall: Recall, chosen: Chosen, settings: Settings
+    view: Round,
+    members: Mapping[str, Sequence[Pod]],
+    places: Mapping[str, CpuSet],
+    recall: Recall,
+    chosen: Chosen,
+    settings: Settings,
 ) -> tuple[dict[str, Requirement], dict[str, PoolRecall]]:
     needs: dict[str, Requirement] = {}
     pools: dict[str, PoolRecall] = {}
@@ -215,7 +285,17 @@ def _requirements(
         before = recall.pools.get(name, PoolRecall(policy=chosen.provision.start))
         told = [pod for pod in pods if view.known or not before.needs or view.tracks[pod.uid].smooth is not None]
         views = tuple(view.tracks[pod.uid].view(pod, settings.settle, stale=view.stale) for pod in told)
-        pool = PoolView(name=name, pods=views, held=len(recall.cut.shared.get(name, ())), fresh=view.fresh)
+        lent = recall.cut.lent & places[name]
+        pool = PoolView(
+            name=name,
+            pods=views,
+            held=len(recall.cut.shared.get(name, ())),
+            fresh=view.fresh,
+            node=node_of(name),
+            most=len(places[name]),
+            lent=len(lent),
+            guests=_guests(view, len(lent), len(recall.cut.lent)),
+        )
         needs[name], memory = chosen.provision.advise(pool, chosen.provision_settings, before.policy)
         need = math.ceil(needs[name].cores - 1e-9)
         if view.fresh or not before.needs:
@@ -227,6 +307,14 @@ def _requirements(
     return needs, pools
 
 
+def _guests(view: Round, here: int, lent: int) -> Cores | None:
+    """What guests use on so many of the CPUs lent, as if they used all alike; None while not all of it is known."""
+    used = [None if view.stale else view.tracks[pod.uid].now for pod in view.pods if not pod.is_owner]
+    if None in used or (used and not lent):
+        return None
+    return sum(cores for cores in used if cores is not None) * here / lent if lent else 0.0
+
+
 def _rules(layout: Layout, settings: Settings) -> Rules:
     count = len(layout.usable)
     return Rules(
@@ -235,6 +323,8 @@ def _rules(layout: Layout, settings: Settings) -> Rules:
         reclaimed_minimum=settings.reclaimed_minimum,
         step=max(1, int(settings.grow_step * count)),
         dead_band=int(settings.dead_band * count),
+        lend=settings.lend,
+        overlap=settings.overlap,
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from neap.advisor.core.indicators import signals
 from neap.advisor.core.policy import PodView
 from neap.common.errors import InputError
 from neap.common.model.enhancement import Enhancement, enhancement
@@ -93,30 +94,38 @@ class Track:
     """Recent usage of one pod; `now` and `stall` are of the newest report, None if it was not in it."""
 
     window: int
+    margin: Ratio = 0.0  # on top of what it is seen using, for what is coming
     reports: int = 0
     now: Cores | None = None
     stall: Ratio | None = None
+    load: Cores | None = None  # in use and waited for, on average; None: unknown
     smooth: Cores | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
     cpu: deque[Cores] = field(init=False)
     memory: deque[Bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.cpu, self.memory = deque(maxlen=self.window), deque(maxlen=self.window)
 
-    def observe(self, containers: Iterable[ContainerUsage], smoothing: Ratio, most: Cores) -> None:
+    def observe(self, containers: Sequence[ContainerUsage], smoothing: Ratio, most: Cores) -> None:
         """Fold one report's containers of this pod; `most` is what the machine has, more is not believed."""
         cpus: list[Cores | None] = []
         memories: list[Bytes | None] = []
         stalls: list[Ratio] = []
+        waits: list[float | None] = []
         for usage in containers:
             cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < math.inf else None)
             memories.append(usage.memory if usage.working_set is None else usage.working_set)
             if usage.cpu_stall is not None:  # since the last reading, or the average that lags behind
                 stall = usage.cpu_stall.some if usage.cpu_stall.some is not None else usage.cpu_stall.some10
                 stalls += [stall] if 0 <= stall <= 1 else []
+            waits.append(_waited(usage))
         known = [cpu for cpu in cpus if cpu is not None]
         self.now = min(sum(known), most) if known and len(known) == len(cpus) else None
         self.stall = max(stalls, default=None)
+        self.signals = signals(containers)
+        waited = [wait for wait in waits if wait is not None]
+        self.load = self.now + sum(waited) if self.now is not None and len(waited) == len(waits) else None
         if self.now is not None:
             self.reports += 1
             self.smooth = self.now if self.smooth is None else self.smooth + smoothing * (self.now - self.smooth)
@@ -141,8 +150,17 @@ class Track:
             request=pod.request,
             limit=pod.limit,
             now=None if stale else self.now,
-            smooth=self.smooth,
-            peak=max(self.cpu, default=None),
+            smooth=None if self.smooth is None else self.smooth * (1 + self.margin),
+            peak=max(self.cpu) * (1 + self.margin) if self.cpu else None,
             stall=None if stale else self.stall,
             settled=self.reports >= settle,
+            signals={} if stale else self.signals,
         )
+
+
+def _waited(usage: ContainerUsage) -> Cores | None:
+    """Tasks that waited for a CPU, on average; the share of time in which one did is the least there can have been."""
+    wait, stall = usage.run_delay, usage.cpu_stall
+    if wait is None and stall is not None:
+        wait = stall.some if stall.some is not None else stall.some10
+    return wait if wait is not None and 0 <= wait < math.inf else None

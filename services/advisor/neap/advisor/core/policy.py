@@ -15,7 +15,7 @@ import msgspec
 
 from neap.common.errors import SettingsError
 from neap.common.model.advice import Knobs
-from neap.common.units import Bytes, Cores, Ratio
+from neap.common.units import Bytes, Cores, Ratio, Seconds
 
 
 class PodView(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +29,7 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     peak: Cores | None = None  # highest over the window
     stall: Ratio | None = None  # PSI some, last 10 s, worst container
     settled: bool = False  # seen often enough that its usage may be believed
+    signals: Mapping[str, float] = {}  # what else the newest report says of it, by indicator: see core/indicators
 
 
 class PoolView(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,11 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[PodView, ...]  # sorted by uid
     held: int = 0  # CPUs it has had since the last round; 0: unknown
     fresh: bool = True  # False: no new report since the last round, so nothing may be learnt from it
+    node: int | None = None  # the NUMA node it is bound to
+    most: int = 0  # CPUs it can have at all; 0: unknown
+    lent: int = 0  # CPUs guests have beside it, where it can have them
+    guests: Cores | None = None  # what guests use there; None: unknown
+    targets: Mapping[str, float] = {}  # of indicators, stated by its pods' profile or learned; they beat settings
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +69,24 @@ class Claim(msgspec.Struct, frozen=True):
         return self.amount * self.ratio
 
 
+class Supply(msgspec.Struct, frozen=True, kw_only=True):
+    """The CPUs guests may run on, in cores; None means unknown, never zero."""
+
+    cpus: Cores
+    busy: Cores | None = None  # in use there, by anybody
+    guests: Cores | None = None  # in use by guests
+    quota: Cores | None = None  # all guests together may use; None: no such cap
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """What the profiles of owners say they will use at most over a time, in the unit of the view."""
+
+    peak: float
+    horizon: Seconds
+    versions: tuple[str, ...] = ()  # of the profiles it was made with
+    without: int = 0  # owners of whom no profile is known: what they claim now is in the peak
+
+
 class HeadroomView(msgspec.Struct, frozen=True, kw_only=True):
     """One resource of the machine, in cores or bytes; `kind` is the resource that is offered."""
 
@@ -71,13 +95,22 @@ class HeadroomView(msgspec.Struct, frozen=True, kw_only=True):
     reserved: float  # set aside for the system
     system: float | None = None  # used by what no ledger entry explains; None: unknown
     claims: tuple[Claim, ...] = ()
+    used: float | None = None  # by owners, in the newest report; None: unknown, or not for this resource
+    asked: float = 0.0  # Σ requests of owners
+    last: float | None = None  # offered in the round before; None: there was none
+    supply: Supply | None = None  # CPUs only
+    forecast: Forecast | None = None  # None: no profile of any owner is known
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What may be lent in total, ≥ 0, in the unit of the view, and the sum it came from."""
+    """What may be lent in total, ≥ 0, in the unit of the view, and the sum it came from.
+
+    `cap`: what guests may use at once, all together, where their CPUs do not say it; None: no such cap.
+    """
 
     amount: float
     arithmetic: str
+    cap: float | None = None
 
 
 class MemoryPod(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +127,8 @@ class MemoryPod(msgspec.Struct, frozen=True, kw_only=True):
     peak: Bytes | None = None  # highest working set over the window
     cache: Bytes | None = None  # page cache
     apart: bool = False  # lives on NUMA nodes where guests may not go
+    stall: Ratio | None = None  # of the time it waited for memory, last minute, worst container
+    refaults: float | None = None  # pages/s that had been taken and were needed again
 
     @property
     def idle_cache(self) -> Bytes:
@@ -114,6 +149,7 @@ class MemoryView(msgspec.Struct, frozen=True, kw_only=True):
     before: Mapping[str, Knobs] = {}  # advised last, by target
     fresh: bool = True  # False: no new report since the last round
     blind: str = ""  # why nothing measured can be trusted
+    period: Seconds = 0.0  # between this report and the one before; 0: unknown
 
 
 class MemoryProposal(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,8 +3,12 @@
     want(pool)   = most it needed in the last `calm` rounds, in whole cores; not less than now while its use rises
     reclaimed    = free − Σ want, but at most what it was + step; what it may not have yet stays with who had it
     full node    : want falls back towards the bare need, then needs are normalised; guests overlap an owner's pool
+    isolated     = upper for all where needs, uppers and the least of guests fit, else lower for all
+    not lending  : guests keep their least; what is left goes to the shared pools in proportion to want
+    overlapping  : shared pools get everything in proportion to want; guests run on what they want less, behind them
 
-Source: katalyst-core provisionassembler (normalise: ceil(v·T/Σ), then decrement the highest new/old ratio);
+Source: katalyst-core provisionassembler (normalise: ceil(v·T/Σ), then decrement the highest new/old ratio; sizes of
+isolated pools, reclaim off, overlap: reference §4.5, acceptance cases A4, A5);
 Koordinator CPUSuppress (shrink fast, grow at most 10 % of the node a step, ignore changes below 1 %).
 """
 
@@ -12,7 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from neap.common.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,16 @@ class Wish:
         return cpus if self.most is None else min(cpus, self.most)
 
 
+class Bounds(NamedTuple):
+    """What an isolated pool gets, in CPUs: the upper size, or the lower where not all uppers fit."""
+
+    lower: int
+    upper: int
+
+
+NOBODY: Final[Mapping[str, Bounds]] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Rules:
     """Bounds of one round, in CPUs."""
@@ -39,6 +57,8 @@ class Rules:
     reclaimed_minimum: int
     step: int  # growth of the reclaimed pool
     dead_band: int
+    lend: bool = True  # False: guests keep their least, owners get the rest
+    overlap: bool = False  # guests run on CPUs of shared pools, behind their owners, instead of on CPUs of their own
 
 
 @dataclass(frozen=True)
@@ -50,17 +70,47 @@ class Sizes:
     overlap: int  # CPUs of shared pools that guests run on as well
     squeezed: bool = False  # owners need more than there is
     together: bool = False  # more shared pools than CPUs: all of them share all CPUs
+    over: Mapping[str, int] | None = None  # `overlap` by pool; None: wherever it disturbs least
 
 
-def size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules, *, growing: bool) -> Sizes:
+def size(
+    wishes: Mapping[str, Wish],
+    free: int,
+    lent: int | None,
+    rules: Rules,
+    *,
+    growing: bool,
+    isolated: Mapping[str, Bounds] = NOBODY,
+) -> Sizes:
     """Divide `free` CPUs.
 
     `lent` is the reclaimed pool's size before (None: there was none). Without `growing` (no new report) it
     gets nothing back.
 
     Laws: the sum is at most free; nobody gets less than its need, as far as it can have it at all, unless all
-    needs do not fit; above its minimum the reclaimed pool grows by at most step; a single shared pool never shrinks while its usage rises.
+    needs do not fit; above its minimum the reclaimed pool grows by at most step; a single shared pool never shrinks
+    while its usage rises; an isolated pool gets its upper or its lower size, unless not even the lower ones fit.
     """
+    if not isolated:
+        return _size(wishes, free, lent, rules, growing=growing)
+    needs = sum(wish.clip(max(wish.need, rules.pool_minimum)) for wish in wishes.values())
+    apart = {name: bounds.upper for name, bounds in isolated.items()}
+    if needs + sum(apart.values()) > free - (0 if rules.overlap else rules.reclaimed_minimum):
+        apart = {name: bounds.lower for name, bounds in isolated.items()}
+    if needs + sum(apart.values()) > free:
+        crowd = {name: Wish(cpus, cpus, cpus, rising=False) for name, cpus in apart.items()}
+        return _size({**wishes, **crowd}, free, lent, rules, growing=growing)
+    sizes = _size(wishes, free - sum(apart.values()), lent, rules, growing=growing)
+    shared = {**sizes.shared, **apart}
+    lacking = min(rules.reclaimed_minimum, free) - sizes.reclaimed - sizes.overlap
+    if lacking <= 0:
+        return replace(sizes, shared=shared)
+    behind = give(apart, min(lacking, sum(apart.values())))  # guests find nobody else to run behind
+    over = None if sizes.over is None else {**sizes.over, **behind}
+    return replace(sizes, shared=shared, overlap=sizes.overlap + sum(behind.values()), over=over)
+
+
+def _size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules, *, growing: bool) -> Sizes:
     names = sorted(wishes)
     bare = {name: wishes[name].clip(max(wishes[name].need, rules.pool_minimum)) for name in names}
     if sum(bare.values()) > free:
@@ -75,13 +125,34 @@ def size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules, 
             left -= want[name] - bare[name]
     rest = free - sum(want.values())
     most = rest if lent is None else max(lent + (rules.step if growing else 0), rules.reclaimed_minimum)
-    allowed = min(rest, most)
+    allowed = min(rest, most if rules.lend else rules.reclaimed_minimum)
+    if names and rules.lend and rules.overlap:
+        return _overlapping(wishes, want, free, allowed, rules)
+    if names and not rules.lend:
+        want, rest = _filled(wishes, want, free - allowed), allowed
     for name in sorted(names, key=lambda name: (want[name] - wishes[name].held, name)):
         back = max(0, min(rest - allowed, wishes[name].clip(wishes[name].held) - want[name]))
         want[name], rest = want[name] + back, rest - back
     reclaimed = min(allowed, rest)
     overlap = min(max(0, rules.reclaimed_minimum - reclaimed), sum(want.values()))
     return Sizes(want, reclaimed, overlap)
+
+
+def _filled(wishes: Mapping[str, Wish], want: Mapping[str, int], total: int) -> dict[str, int]:
+    """All of `total` in proportion to want, as far as the pools can have it."""
+    return {name: max(want[name], wishes[name].clip(cpus)) for name, cpus in normalise(want, total).items()}
+
+
+def _overlapping(wishes: Mapping[str, Wish], want: Mapping[str, int], free: int, allowed: int, rules: Rules) -> Sizes:
+    """Guests on CPUs of shared pools: on what is more than those want, and on their least of them at any rate."""
+    shared = _filled(wishes, want, free)
+    over = {name: cpus - want[name] for name, cpus in shared.items()}
+    over = {name: over[name] - less for name, less in give(over, max(0, sum(over.values()) - allowed)).items()}
+    least = min(rules.reclaimed_minimum, sum(shared.values()))
+    if sum(over.values()) < least:
+        over = give(shared, least)
+    own = min(free - sum(shared.values()), max(0, allowed - sum(over.values())))
+    return Sizes(shared, own, sum(over.values()), over=over)
 
 
 def _patient(wish: Wish, rules: Rules) -> int:
@@ -119,3 +190,17 @@ def normalise(sizes: Mapping[str, int], total: int) -> dict[str, int]:
         )
         shrunk[giver] -= 1
     return shrunk
+
+
+def give(sizes: Mapping[str, int], count: int) -> dict[str, int]:
+    """How many of `count` CPUs each pool gives: one by one from whoever is largest then, ties by name.
+
+    Raises:
+        InputError: more than there are.
+    """
+    if count > sum(sizes.values()):
+        raise InputError(f"{count} CPUs are asked for, all pools together have {sum(sizes.values())}")
+    left = dict(sorted(sizes.items()))
+    for _ in range(count):
+        left[max(left, key=lambda name: left[name])] -= 1
+    return {name: sizes[name] - cpus for name, cpus in left.items()}

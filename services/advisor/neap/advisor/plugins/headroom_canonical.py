@@ -21,8 +21,9 @@ import msgspec
 from msgspec import Meta
 
 from neap.advisor.core.policy import Claim, HeadroomPolicy, HeadroomView, Offer
+from neap.advisor.core.sums import left_over
 from neap.common.model.resource import RECLAIMED_MEMORY
-from neap.common.units import GIB, Ratio
+from neap.common.units import Ratio
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,23 +40,9 @@ def advise(view: HeadroomView, settings: Settings) -> Offer:
 
     Laws: 0 ≤ offer ≤ capacity; non-increasing in every claim; the printed sum adds up.
     """
-    memory = view.kind == RECLAIMED_MEMORY
-    margin = view.capacity * (settings.memory_margin if memory else settings.cpu_margin)
-    system = max(view.reserved, view.system or 0.0)
-    claims = (Claim(margin, "margin"), Claim(system, "system"), *view.claims)
-    left = view.capacity - sum(claim.total for claim in claims)
-    terms = "".join(f" − {_term(claim, memory=memory)}" for claim in claims if claim.amount > 0)
-    total = f"{_written(left, memory=memory)} = {_written(view.capacity, memory=memory)} capacity{terms}"
-    return Offer(max(left, 0.0), total if left >= 0 else f"{_written(0.0, memory=memory)}, because {total}")
-
-
-def _term(claim: Claim, *, memory: bool) -> str:
-    ratio = f" x {claim.ratio:.2f}" if claim.ratio != 1 else ""
-    return f"{_written(claim.amount, memory=memory)} {claim.name}{ratio}"
-
-
-def _written(amount: float, *, memory: bool) -> str:
-    return f"{amount / GIB:.1f}Gi" if memory else f"{amount:.1f}"
+    share = settings.memory_margin if view.kind == RECLAIMED_MEMORY else settings.cpu_margin
+    system = Claim(max(view.reserved, view.system or 0.0), "system")
+    return left_over(view, (Claim(view.capacity * share, "margin"), system, *view.claims))
 
 
 PLUGIN: Final = HeadroomPolicy(settings=Settings, advise=advise)

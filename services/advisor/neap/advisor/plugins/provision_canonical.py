@@ -28,10 +28,10 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from neap.advisor.core.policy import PodView, PoolView, ProvisionPolicy, Requirement
+from neap.advisor.core.estimate import is_saturated, need, used
+from neap.advisor.core.policy import PoolView, ProvisionPolicy, Requirement
 from neap.common.units import Cores, Ratio
 
-USAGE_FACTOR: Final = 1.25
 RESERVE_FACTOR: Final = 4  # a stalled report (boost 0.25) doubles the reserve
 Memory: TypeAlias = tuple[Ratio, Ratio]  # boost, and the stall of the report before
 START: Final[Memory] = (0.0, 0.0)
@@ -50,30 +50,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stall_most: Annotated[Ratio, Meta(ge=0, le=10)] = 1.0  # more CPUs than that do not cure a stall
 
 
-def estimate(pod: PodView, settings: Settings) -> Cores | None:
-    """What the pod will want at most until the next report, or None if nothing was ever measured."""
-    seen = (
-        USAGE_FACTOR * pod.smooth if pod.smooth is not None else None,
-        pod.peak * (1 + settings.growth) if pod.peak is not None else None,
-    )
-    known = [cores for cores in seen if cores is not None]
-    return max(known) if known else None
-
-
-def need(pod: PodView, settings: Settings, boost: Ratio, *, saturated: bool = False) -> tuple[Cores, Cores]:
-    """(estimate, need) of one pod, both at most its limit."""
-    measured = estimate(pod, settings)
-    if measured is None:
-        guess = wanted = pod.request
-    else:
-        guess, wanted = measured, measured * (1 + settings.margin + boost)
-        if saturated or not pod.settled or pod.now is None:
-            guess, wanted = max(guess, pod.request), max(wanted, pod.request)
-    if pod.limit is None:
-        return guess, wanted
-    return min(guess, pod.limit), min(wanted, pod.limit)
-
-
 def advise(view: PoolView, settings: Settings, memory: Memory) -> tuple[Requirement, Memory]:
     """The pool's requirement and the next memory.
 
@@ -88,15 +64,15 @@ def advise(view: PoolView, settings: Settings, memory: Memory) -> tuple[Requirem
         boost = min(boost + settings.stall_step, settings.stall_most) if stall >= last else boost
     elif view.fresh:
         boost = boost / 2 if boost > NEGLIGIBLE else 0.0
-    used = sum(pod.now for pod in view.pods if pod.now is not None)
-    saturated = view.fresh and 0 < view.held * settings.full <= used
-    needs = [need(pod, settings, boost, saturated=saturated) for pod in view.pods]
+    saturated = is_saturated(view, settings.full)
+    ratio = 1 + settings.margin + boost
+    needs = [need(pod, settings.growth, ratio, saturated=saturated) for pod in view.pods]
     guess, wanted = sum(pair[0] for pair in needs), sum(pair[1] for pair in needs)
     ratio = wanted / guess if guess > 0 else 1.0
     reserve = settings.reserve * (1 + RESERVE_FACTOR * boost)
     cores = wanted + reserve
     memory = (boost, stall if view.fresh else last)
-    cramped = f", {used:.1f} of {view.held} CPUs in use, so requests count" if saturated else ""
+    cramped = f", {used(view):.1f} of {view.held} CPUs in use, so requests count" if saturated else ""
     waited = f", {stall:.0%} of the time waiting for CPU" if boost else ""
     reason = f"{cores:.1f} = {guess:.1f} online x {ratio:.2f} + {reserve:.1f} reserve{cramped}{waited}"
     return Requirement(cores=cores, estimate=guess, ratio=ratio, reserve=reserve, reason=reason), memory

@@ -1,0 +1,108 @@
+"""How long a guest may expect to keep what it was lent, and what is promised for a while: read from past offers.
+
+    taken(s)    = first time after s at which the offer is below fraction × offer(s)
+    S(T)        = Π over t ≤ T of (1 − taken at t / still watched at t)        (Kaplan–Meier: starts that are not over
+                                                                                yet count as long as they were watched)
+    survival    = longest T with S(T) ≥ confidence;  as long as was watched at most, so it is a lower bound   [seconds]
+    promised    = offer − the fall that only 1 − confidence of all starts saw within the horizon, at least 0
+
+`fraction` says whose share it is: 1 is the last unit of the offer, a half is held by somebody before whom half of
+what is offered would have to go. A promise for a time nothing of which was watched yet is nothing. A start is the beginning of a cell; a cell keeps its first and its lowest offer.
+Source: Kaplan and Meier 1958 (product-limit estimate); the promise: peers, "bounded headroom".
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import groupby
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from neap.advisor.core.smoothing import percentile
+from neap.common.units import Ratio, Seconds
+
+CELLS: Final = 288  # of a window: five minutes of a day
+NEGLIGIBLE: Final = 1e-9
+
+
+class Cell(NamedTuple):
+    """A part of the window."""
+
+    start: Seconds
+    first: int
+    lowest: int
+
+
+Life: TypeAlias = tuple[Seconds, bool]  # how long, and whether it was taken then
+
+
+class Past(msgspec.Struct, frozen=True):
+    """Offers of one resource, oldest first."""
+
+    cells: tuple[Cell, ...] = ()
+    until: Seconds = 0.0  # the last offer that is in it
+
+
+def remember(past: Past, at: Seconds, offer: int, window: Seconds) -> Past:
+    """One more offer. Laws: at most CELLS + 1 cells; none is older than the window."""
+    cells = past.cells
+    if cells and at < cells[-1].start + window / CELLS:
+        return Past((*cells[:-1], cells[-1]._replace(lowest=min(cells[-1].lowest, offer))), max(past.until, at))
+    kept = tuple(cell for cell in cells if at - cell.start <= window)[-CELLS:]
+    return Past((*kept, Cell(at, offer, offer)), at)
+
+
+def survival(past: Past, *, fraction: Ratio = 1.0, confidence: Ratio = 0.9) -> Seconds:
+    """See module docstring. Cost: O(cells × log cells).
+
+    Laws: 0 ≤ survival ≤ what was watched; non-increasing in fraction and confidence.
+    """
+    lives: list[Life] = sorted(_lives(past, fraction))
+    told: Seconds = 0.0
+    alive, watched = 1.0, len(lives)
+    for length, ends in groupby(lives, key=_length):
+        over = [taken for _, taken in ends]
+        alive *= 1 - sum(over) / watched
+        if alive < confidence - NEGLIGIBLE:
+            return length
+        watched, told = watched - len(over), length
+    return told
+
+
+def promised(past: Past, *, horizon: Seconds, confidence: Ratio, now: int) -> int:
+    """What is still there after `horizon`, as offers of `now` go. Cost: O(cells × cells in the horizon).
+
+    Laws: 0 ≤ promised ≤ now; non-increasing in confidence.
+    """
+    falls: list[int] = []
+    for index, cell in enumerate(past.cells):
+        if cell.start + horizon > past.until:
+            break
+        low = cell.lowest
+        for later in past.cells[index + 1 :]:
+            if later.start > cell.start + horizon:
+                break
+            low = min(low, later.lowest)
+        falls.append(max(0, cell.first - low))
+    return max(0, now - int(percentile(falls, confidence))) if falls else 0
+
+
+def _length(life: Life) -> Seconds:
+    return life[0]
+
+
+def _lives(past: Past, fraction: Ratio) -> list[Life]:
+    """(how long, whether it was taken) of a guest that came at the start of each cell and for whom something was left."""
+    lives: list[Life] = []
+    steps: list[Cell] = []  # each is lower than all between here and it; the furthest first
+    for cell in reversed(past.cells):
+        while steps and steps[-1].lowest >= cell.lowest:
+            steps.pop()
+        steps.append(cell)
+        if cell.first <= 0:
+            continue
+        below = bisect_left(steps, fraction * cell.first - NEGLIGIBLE, key=lambda step: step.lowest)
+        taken = steps[below - 1] if below else None
+        lives.append((past.until - cell.start, False) if taken is None else (taken.start - cell.start, True))
+    return lives
