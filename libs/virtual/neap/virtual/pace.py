@@ -34,6 +34,21 @@ def day_settings(*, nodes: int, seed: int, length: Seconds = DAY, step: Seconds 
     ]
 
 
+UNMODELLED: Final = (  # collectors of what virtual hosts do not have, or that nothing here decides on
+    *("container_io", "container_oom", "node_bandwidth", "node_disks", "node_links"),
+    *("node_power", "node_rdma", "node_run_delay", "pod_bandwidth"),
+)
+
+
+def lean_settings() -> list[str]:
+    """For large simulated clusters: no reading of what cannot change here.
+
+    Virtual hosts have no disks, links or resctrl, and nobody but the enforcer writes their knobs, so these are read
+    back every ten periods instead of every one. The day comes out the same; it takes a tenth less.
+    """
+    return [f"reporter.off={','.join(UNMODELLED)}", "enforcer.reconcile_every=10", "enforcer.tasks_every=60"]
+
+
 PLAIN_ROOMS: Final = ("virtual", "reporter", "scheduler")
 
 

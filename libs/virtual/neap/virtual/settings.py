@@ -16,6 +16,7 @@ class DaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a generated day looks like; see day.py for what is real in it."""
 
     examples: str = ""  # folder with curves/, trace/, machines/; empty: the one of the source checkout
+    machine: str = ""  # every node is this machine of examples/machines (name without its ending); empty: all of them
     file: str = ""  # a day written by hand (TOML or JSON, format in examples/README.md); empty: generate one
     start: Seconds = NOMINAL_START  # clock second at which the day begins; 0: the minute in which the process starts
     length: Annotated[Seconds, Meta(gt=0)] = (

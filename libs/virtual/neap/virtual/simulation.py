@@ -104,14 +104,16 @@ class Simulation:
         """Uids of what a virtual host has, whatever anybody says about it."""
         return set(self._world.hosts[node].pods)
 
-    async def run_day(self) -> DayReport:
-        """Live through the whole day; its last report."""
+    async def run_day(self, see: Callable[[DayReport], None] = lambda _: None) -> DayReport:
+        """Live through the whole day; its last report. `see` is shown every one of them."""
         loop = asyncio.get_running_loop()
         clock = loop_clock(loop, epoch=self.virtual.start - LEAD)
         async with self.running(clock) as bus, bus.watch(DAY_REPORT.only()) as reports:
             async for item in reports:
-                if isinstance(item, Received) and item.message.over:
-                    return item.message
+                if isinstance(item, Received):
+                    see(item.message)
+                    if item.message.over:
+                        return item.message
         raise RuntimeError("the day ended without a report")
 
     @asynccontextmanager

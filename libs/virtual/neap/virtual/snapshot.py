@@ -82,9 +82,10 @@ def load_snapshot(path: str | Path) -> Snapshot:
     return _understood(name, tree)
 
 
-def load_snapshots(folder: str | Path) -> tuple[Snapshot, ...]:
-    """Every archive of a folder, by name."""
+def load_snapshots(folder: str | Path, wanted: str = "") -> tuple[Snapshot, ...]:
+    """Every archive of a folder, by name; or only the one that is called `wanted`."""
     found = sorted(path for path in Path(folder).iterdir() if ".tar." in path.name)
+    found = [path for path in found if wanted in ("", path.name.partition(".tar")[0])]
     return tuple(load_snapshot(path) for path in found)
 
 

@@ -48,15 +48,15 @@ class VirtualWorld:
 
 
 def plan_nodes(settings: Settings) -> tuple[Plan, ...]:
-    """The nodes: all machines of examples/machines in an order drawn by the seed, again and again.
+    """The nodes: all machines of examples/machines in an order drawn by the seed, again and again; or all the one named.
 
     Raises:
-        InputError: there is no machine, or one cannot be read.
+        InputError: there is no machine, none of this name, or one cannot be read.
     """
-    folder = examples_root(settings.examples) / "machines"
-    machines = list(load_snapshots(folder)) if folder.is_dir() else []
+    folder, wanted = examples_root(settings.examples) / "machines", settings.machine
+    machines = list(load_snapshots(folder, wanted)) if folder.is_dir() else []
     if not machines:
-        raise InputError(f"no machine snapshot in {folder}")
+        raise InputError(f"no machine snapshot {wanted + ' ' if wanted else ''}in {folder}")
     random.Random(f"{settings.seed}.machines").shuffle(machines)
     return tuple(_plan(index, node, machines) for index, node in enumerate(node_names(settings.nodes)))
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from neap.common.errors import InputError, NeapError, SettingsError
+from neap.console.cli_policy import pause_app, policy_app
+from neap.console.cli_sim import assess, sim_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=__doc__)
 why_app = typer.Typer(no_args_is_help=True, help="Why is it so? The trail of an object: what, when, why, numbers, who.")
@@ -23,6 +25,10 @@ app.add_typer(why_app, name="why")
 app.add_typer(bus_app, name="bus")
 app.add_typer(config_app, name="config")
 app.add_typer(schedule_app, name="schedule")
+app.add_typer(policy_app, name="policy")
+app.add_typer(pause_app, name="pause")
+app.add_typer(sim_app, name="sim")
+app.command()(assess)
 
 Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
@@ -75,31 +81,6 @@ def up(
     )
     status = _run(live_through(ask))
     sys.exit(130 if status is None else status)
-
-
-@app.command()
-def sim(
-    nodes: Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")] = 24,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    day: Annotated[Path | None, typer.Option(help="A day of your own.")] = None,
-    length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours.")] = 24.0,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Online services only, as Kubernetes alone runs them.")
-    ] = False,
-    journal: Annotated[
-        Path | None, typer.Option(help="Write every stored message here; same seed, same bytes.")
-    ] = None,
-    record: Annotated[
-        Path | None, typer.Option(help="Write what the scheduler heard and decided, for `neap schedule replay`.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-) -> None:
-    """The same day in one process under virtual time, as fast as it goes; deterministic."""
-    from neap.console.shell.simulated import simulate_day  # noqa: PLC0415
-
-    simulate_day(
-        nodes=nodes, seed=seed, day=day, hours=length, plain=plain, journal=journal, record=record, as_json=as_json
-    )
 
 
 @app.command()

@@ -6,7 +6,7 @@ Axes: x is the time of day, y the share of all usable CPUs. One polygon per laye
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
@@ -23,6 +23,7 @@ BOTTOM: Final = 40
 OWNERS: Final = "#1f4e79"
 GUESTS: Final = "#4fb0a5"
 EVICTED: Final = "#d1495b"
+LINES: Final = ("#4fb0a5", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#2e4057")
 INK: Final = "#333333"
 GRID: Final = "#dddddd"
 
@@ -53,6 +54,32 @@ def draw(samples: Sequence[Sample], *, length: Seconds, title: str, online_only:
     parts.append(
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" y2="{level:.1f}" stroke="white" stroke-dasharray="5 4"/>'
     )
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def draw_policies(courses: Mapping[str, Sequence[Sample]], *, length: Seconds, title: str) -> str:
+    """The same day under several policies: what all CPUs were used for, a line each, above the owners' area."""
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<text x="{LEFT}" y="24" font-size="15" fill="{INK}">{escape(title)}</text>',
+        *_grid(length),
+    ]
+    drawn = {name: course for name, course in courses.items() if len(course) > 1}
+    if drawn:
+        first = next(iter(drawn.values()))
+        parts.append(_area([(item.at, item.owners) for item in first], length, OWNERS))
+    x = WIDTH - RIGHT + 14
+    for index, (name, course) in enumerate(drawn.items()):
+        colour, y = LINES[index % len(LINES)], TOP + 14 + 22 * index
+        points = " ".join(f"{_x(item.at, length):.1f},{_y(item.owners + item.guests):.1f}" for item in course)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        mean = sum(item.owners + item.guests for item in course) / len(course)
+        parts.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 18}" y="{y}" fill="{INK}">{escape(name[:14])} {mean:.1%}</text>')
+    y = TOP + 14 + 22 * len(drawn)
+    parts.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{OWNERS}"/>')
+    parts.append(f'<text x="{x + 18}" y="{y}" fill="{INK}">owners</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
