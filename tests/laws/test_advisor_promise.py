@@ -59,11 +59,11 @@ def test_an_offer_falls_by_a_bounded_step_a_minute_unless_there_is_an_emergency_
         if before is not None:
             last = before.offer[RECLAIMED_CPU]
             assert min(raw, last) <= offer <= max(raw, last)
-            assert offer <= last + 6400 * growing
-            assert urgent or offer >= last - 6400 * wait / 60 - 1
+            assert offer <= last + (480 * wait / 60 + 1) * growing
+            assert urgent or offer >= last - 480 * wait / 60 - 1
             assert not urgent or offer <= raw
             assert ("falling slowly" in text) == (offer > raw)
-            assert ("at once: fire" in text) == (urgent and raw < last - int(64_000 * 0.1 * wait / 60))
+            assert ("at once: fire" in text) == (urgent and raw < last - math.ceil(64_000 * 0.0075 * wait / 60))
         before = now
 
 
@@ -78,10 +78,16 @@ def test_an_offer_never_lasts_longer_than_what_it_is_made_of(used: float, less: 
 
 @given(st.integers(0, 64_000), st.integers(1, 20))
 def test_after_a_fall_it_takes_several_reports_until_everything_is_offered_again(low: int, count: int) -> None:
-    before = nothing("there is no usage", SETTINGS, 0.0, Lending({RECLAIMED_CPU: low}, {RECLAIMED_CPU: ""}))
+    before = Lending({RECLAIMED_CPU: low}, {RECLAIMED_CPU: ""})
     for index in range(count):
         before = one_more(before, a_view(0.0), index * 60.0)
-        assert before.offer[RECLAIMED_CPU] <= 6400 * (index + 1)
+        assert before.offer[RECLAIMED_CPU] <= low + 480 * index
+
+
+@given(st.integers(0, 64_000))
+def test_once_a_node_reports_again_all_is_offered_that_guests_have_cpus_for(low: int) -> None:
+    blind = nothing("there is no usage", SETTINGS, 0.0, Lending({RECLAIMED_CPU: low}, {RECLAIMED_CPU: ""}))
+    assert one_more(blind, a_view(0.0), 60.0).offer[RECLAIMED_CPU] == 63_000
 
 
 # -- how long it lasts -----------------------------------------------------------------------------------------------
@@ -125,7 +131,7 @@ def test_the_past_is_bounded_and_keeps_the_lowest_offer(offers: list[tuple[float
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 10))
 def test_survival_is_what_counting_by_hand_says_where_nothing_is_censored(levels: list[int], tenths: int) -> None:
     """The last cell is empty, so everybody is taken by then and the estimate is the plain share."""
-    cells = [*(Cell(float(at), level, level) for at, level in enumerate(levels)), Cell(float(len(levels)), 0, 0)]
+    cells = [Cell(float(at), level, level, level) for at, level in enumerate([*levels, 0])]
     past, fraction = Past(tuple(cells), float(len(levels))), tenths / 10
     lives = sorted(
         next(other.start for other in cells[index:] if other.lowest < fraction * cell.first - 1e-9) - cell.start

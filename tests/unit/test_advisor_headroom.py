@@ -172,7 +172,7 @@ def test_the_peak_is_the_highest_hour_of_the_sum_and_the_others_count_with_what_
 
 
 def test_a_profile_shrinks_the_offer_when_it_comes_and_lets_it_grow_again_when_it_goes() -> None:
-    node = Node(a_pod("a", cores=8), headroom="headroom_profile", offer_drop=1.0)
+    node = Node(a_pod("a", cores=8), headroom="headroom_profile", offer_drop=1.0, offer_rise=1.0)
     node.report(12, a=2.0)
     before = node.headroom.offer[RECLAIMED_CPU]
     node.hear(a_profile("a", *[20_000.0] * 24), "profiles/a")
@@ -223,20 +223,32 @@ CORES = RECLAIMED_CPU
 
 
 def a_node(use: float = 4.0, **tuning: Any) -> Node:
-    node = Node(a_pod("a", cores=20), a_pod("g", RECLAIMED), peak_reports=1, peak_seconds=0.0, **tuning)
+    tuning = {"offer_rise": 1.0, "peak_reports": 1, "peak_seconds": 0.0} | tuning
+    node = Node(a_pod("a", cores=20), a_pod("g", RECLAIMED), **tuning)
     node.report(12, a=use, g=1.0)
     return node
 
 
-def test_a_rise_of_owners_shrinks_pools_at_once_and_the_offer_at_the_configured_rate() -> None:
-    node = a_node(12.0)
+def test_a_rise_of_owners_spends_their_margin_before_what_guests_were_promised() -> None:
+    node = a_node(12.0, offer_drop=0.02)
     before, guests = node.headroom.offer[CORES], len(node.cpus("reclaimed"))
-    node.report(1, a=17.0, g=1.0)
-    assert len(node.cpus("reclaimed")) < guests
-    assert node.headroom.offer[CORES] == before - 3200
+    node.report(1, a=15.0, g=1.0)
+    assert len(node.cpus("reclaimed")) >= before // 1000
+    assert len(node.cpus("share")) >= 15 * 1.1
+    assert node.headroom.offer[CORES] == before - 640
     assert "falling slowly from" in node.headroom.arithmetic[CORES]
-    node.report(6, a=17.0, g=1.0)
+    node.report(20, a=15.0, g=1.0)
     assert "falling" not in node.headroom.arithmetic[CORES]
+    assert len(node.cpus("reclaimed")) < guests
+
+
+def test_beyond_that_margin_pools_shrink_at_once_and_no_more_is_offered_than_guests_have_cpus() -> None:
+    node = a_node(12.0, promise_margin=10.0)
+    guests = len(node.cpus("reclaimed"))
+    node.report(1, a=15.0, g=1.0)
+    assert len(node.cpus("reclaimed")) < guests
+    assert node.headroom.offer[CORES] <= 1000 * len(node.cpus("reclaimed"))
+    assert "all CPUs that guests have" in node.headroom.arithmetic[CORES]
 
 
 def test_a_full_pool_is_an_emergency() -> None:
@@ -284,7 +296,9 @@ def test_short_memory_is_an_emergency_for_memory_only() -> None:
 
 
 def a_past(*levels: int, step: float = 300.0) -> Past:
-    return Past(tuple(Cell(index * step, level, level) for index, level in enumerate(levels)), (len(levels) - 1) * step)
+    return Past(
+        tuple(Cell(index * step, level, level, level) for index, level in enumerate(levels)), (len(levels) - 1) * step
+    )
 
 
 def test_survival_is_read_from_how_often_such_a_share_was_taken() -> None:

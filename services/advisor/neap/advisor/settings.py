@@ -1,4 +1,4 @@
-"""Settings of the advisor. Everything except `node` and `period` can be tuned live through the policy bucket."""
+"""Settings of the advisor. Everything but `FIXED` can be tuned live through the policy bucket."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from neap.advisor.core.interference import Interference
 from neap.common.units import Cores, Ratio, Seconds
 
 Share: TypeAlias = Annotated[Ratio, Meta(ge=0, le=1)]
@@ -36,12 +37,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reclaimed_minimum: Rounds = 2  # CPUs of the reclaimed pool; on a full node they overlap a shared pool
     whole_cores: bool = True  # round shared pools up to whole physical cores, so that guests share none with owners
     calm_rounds: Rounds = 3  # reports a shared pool must have needed less before it shrinks
-    grow_step: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the node: growth of reclaimed pool and offer per report
+    grow_step: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the node: growth of the reclaimed pool per report
     dead_band: Share = 0.01  # of the node: a shared pool that needs less by no more than this is left alone
 
     lend: bool = True  # False: nothing is offered, guests keep the least, owners get all other CPUs
     overlap: bool = False  # guests run on CPUs that owners want less, behind them, and have none of their own
-    offer_drop: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the node a minute: fall of an offer without emergency
+    offer_rise: Annotated[Ratio, Meta(gt=0, le=1)] = 0.0075  # of the node a minute: growth of an offer
+    offer_drop: Annotated[Ratio, Meta(gt=0, le=1)] = 0.0075  # of the node a minute: fall of an offer without emergency
     offer_full: Annotated[Ratio, Meta(gt=0, le=1)] = 0.9  # of the CPUs of an owners' pool in use: an emergency
     offer_stall: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the time an owner waits for a resource: an emergency
     offer_short: Share = 0.10  # of the memory available: with less it is an emergency
@@ -51,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     survival_confidence: Annotated[Ratio, Meta(gt=0, lt=1)] = 0.9  # share of guests that live at least that long
     promise_horizon: Annotated[Seconds, Meta(gt=0, le=86400)] = 600.0  # for which a part of an offer is promised
     promise_confidence: Annotated[Ratio, Meta(gt=0, lt=1)] = 0.99  # share of promises that are kept
+    promise_margin: Annotated[Ratio, Meta(ge=0, le=10)] = 0.10  # on owners' use: what of their margin no promise spends
 
     isolate: bool = False  # an owner that is too loud for its neighbours gets a pool of its own
     isolate_ratio: Annotated[Ratio, Meta(ge=1, le=100)] = 1.5  # cores in use and waited for, over what it may use
@@ -67,11 +70,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_tolerance: Annotated[Ratio, Meta(ge=1, le=10)] = 1.2  # memory.max of a guest relative to its request
     memory_growth: Annotated[Ratio, Meta(ge=1, le=10)] = 1.1  # owners' working set is taken times this
 
+    interference: Interference = Interference()  # guests that disturb an owner
+
     ttl: Annotated[int, Meta(ge=2, le=3600)] = 30  # periods an advice is valid; renewed at half of it
     refresh: Rounds = 60  # periods after which unchanged headroom is said again
-    publish_change: Share = 0.05  # relative change of an offer that is worth publishing
+    publish_change: Share = 0.01  # relative change of an offer that is worth publishing
     squeeze: Annotated[Ratio, Meta(gt=0, le=1)] = 0.25  # loss of pool CPUs since last told that a guest is told of
     squeeze_every: Rounds = 10  # periods between two such lines about one guest
+
+    keep_every: Rounds = 10  # periods after which what it remembers is written for its next life
+    keep_patience: Annotated[int, Meta(ge=1, le=86400)] = 600  # periods after which what it remembered is too old
 
     @property
     def peak_window(self) -> int:
@@ -79,5 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return max(self.peak_reports, math.ceil(self.peak_seconds / self.period))
 
 
-FIXED: Final = frozenset({"node", "period"})  # the table of the service was made with them
+FIXED: Final = frozenset(
+    {"node", "period", "keep_every", "keep_patience"}
+)  # the table of the service was made with them
 PER_SERVICE: Final = frozenset({"pod_margin"})  # may differ for the pods of one service

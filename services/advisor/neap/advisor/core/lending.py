@@ -1,10 +1,12 @@
 """What the node offers to guests in total, per resource: it moves by bounded steps, and shows its sum.
 
-    offer(t) = min(raw(t), offer(t−1) + step)           rises only in rounds with a new report
-             ≥ offer(t−1) − drop × capacity × minutes    unless there is an emergency, which is named: see alarms.py
+    offer(t) = min(raw(t), offer(t−1) + rise × capacity × minutes)   rises only in rounds with a new report
+             ≥ offer(t−1) − drop × capacity × minutes                unless there is an emergency, see alarms.py
+             ≤ the CPUs that guests have                             whatever else, where the policy sells no more
 
-Guests feel a rise of their owners at once all the same, because pools shrink at once: a promise that falls slowly
-keeps those who were placed on it, as long as no owner goes short.
+So an offer moves by at most 5 × rise, or drop, of the node in five minutes. For a while the guests' pool keeps what
+was offered, out of the margin that owners have beyond their use (see sizing.py): an offer is worth as much as can be
+used of it, and `promised` says how much that was in 99 of 100 cases.
 Source: katalyst-core sysadvisor reporter/manager (headroom moves by a bounded step); Koordinator (publish on a
 change of 5 %, or after a while; its issue 1906: guests placed on capacity that jumps).
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final
 
 from msgspec.structs import replace
@@ -43,6 +46,11 @@ class Lending:
     at: Seconds = 0.0
     firm: dict[str, float] = field(default_factory=dict)  # capacity − reserved − what owners asked for
     past: dict[str, Past] = field(default_factory=dict)
+    highest: tuple[tuple[Seconds, int], ...] = ()  # milli-cores offered at most, by the minute; the last ones
+
+    def most(self, at: Seconds, horizon: Seconds) -> int:
+        """Whole CPUs that were offered at most within a time."""
+        return max((offer for minute, offer in self.highest if at - minute <= horizon), default=0) // 1000
 
     def differs(self, other: Lending, change: float) -> bool:
         """Whether it is worth saying again: fresh or not, from or to nothing, or moved by `change`."""
@@ -95,8 +103,9 @@ def lend(
 ) -> Lending:
     """The offers after one more round; `alarms` names, per kind, why an offer may fall at once.
 
-    Laws: 0 ≤ offer ≤ max(raw, offer(t−1)); offer(t) ≤ offer(t−1) + step, the same for a cap; without an alarm, and
-    as long as the machine has as much to lend as before, offer(t) ≥ offer(t−1) − drop; with one, offer ≤ raw.
+    Laws: 0 ≤ offer ≤ max(raw, offer(t−1)); offer(t) ≤ offer(t−1) + rise, unless that one was stale; without an alarm,
+    and as long as the machine has as much to lend and guests have CPUs for it, offer(t) ≥ offer(t−1) − drop; with one,
+    offer ≤ raw.
     """
     offer: dict[str, int] = {}
     arithmetic: dict[str, str] = {}
@@ -110,17 +119,50 @@ def lend(
         amount, text = int(raw.amount * scale + 1e-6), raw.arithmetic
         if before is not None and last is not None:
             node, minutes = view.capacity * scale, max(0.0, at - before.at) / MINUTE
-            most = last + (int(node * settings.grow_step) if growing else 0)
-            least = last - int(node * settings.offer_drop * minutes)
+            most = last + (ceil(node * settings.offer_rise * minutes) if growing else 0)
+            if before.stale and (view.supply is None or chosen.headroom.within):  # then their CPUs are bound enough
+                most = max(most, amount)
+            least = last - ceil(node * settings.offer_drop * minutes)
             alarm = alarms.get(view.kind, "") or _shrank(view, firm[view.kind], before)
             amount, why = _stepped(amount, most, least, alarm)
             text = why.format(sum=text, now=written(amount / scale, view.kind), last=written(last / scale, view.kind))
+        if chosen.headroom.within and view.supply is not None and amount > view.supply.cpus * scale:
+            amount = int(view.supply.cpus * scale)
+            text = f"{written(amount / scale, view.kind)}, all CPUs that guests have, of {text}"
         offer[view.kind], arithmetic[view.kind] = amount, text
         if raw.cap is not None:
             cap = raw.cap
             if before is not None and before.cap is not None:
                 cap = min(cap, before.cap + (view.capacity * settings.grow_step if growing else 0.0))
-    return Lending(offer, arithmetic, cap=cap, at=at, firm=firm, past=_remembered(offer, before, settings, at))
+    return Lending(
+        offer,
+        arithmetic,
+        cap=cap,
+        at=at,
+        firm=firm,
+        past=_remembered(offer, before, settings, at, _usable(views, offer)),
+        highest=_highest(offer, before, settings, at),
+    )
+
+
+def _usable(views: Sequence[HeadroomView], offer: Mapping[str, int]) -> dict[str, int]:
+    """What guests can use of the CPUs at most: those they have, less what owners use of all."""
+    usable = dict(offer)
+    for view in views:
+        if view.kind == RECLAIMED_CPU and view.supply is not None:
+            room = view.capacity - (view.used or 0.0)
+            usable[view.kind] = int(1000 * max(0.0, min(view.supply.cpus, room)))
+    return usable
+
+
+def _highest(
+    offer: Mapping[str, int], before: Lending | None, settings: Settings, at: Seconds
+) -> tuple[tuple[Seconds, int], ...]:
+    known = () if before is None else before.highest
+    now = offer.get(RECLAIMED_CPU, 0)
+    if known and 0 <= at - known[-1][0] < MINUTE:
+        return (*known[:-1], (known[-1][0], max(known[-1][1], now)))
+    return (*(one for one in known if 0 <= at - one[0] <= settings.promise_horizon), (at, now))
 
 
 def _stepped(raw: int, most: int, least: int, alarm: str) -> tuple[int, str]:
@@ -140,9 +182,18 @@ def _shrank(view: HeadroomView, firm: float, before: Lending) -> str:
     return f"owners or the system came to have {written(less, view.kind)} more" if less > NEGLIGIBLE else ""
 
 
-def _remembered(offer: Mapping[str, int], before: Lending | None, settings: Settings, at: Seconds) -> dict[str, Past]:
-    past = {} if before is None else before.past
-    return {kind: remember(past.get(kind, Past()), at, told, settings.survival_window) for kind, told in offer.items()}
+def _remembered(
+    offer: Mapping[str, int],
+    before: Lending | None,
+    settings: Settings,
+    at: Seconds,
+    usable: Mapping[str, int] | None = None,
+) -> dict[str, Past]:
+    past, there = {} if before is None else before.past, usable or {}
+    return {
+        kind: remember(past.get(kind, Past()), at, told, settings.survival_window, there.get(kind))
+        for kind, told in offer.items()
+    }
 
 
 def cpu_view(

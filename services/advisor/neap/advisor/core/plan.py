@@ -95,6 +95,7 @@ class Round:
     fresh: bool
     stale: bool
     known: bool = True
+    promised: int = 0  # CPUs guests were promised, and still are
 
 
 def plan(view: Round, recall: Recall, chosen: Chosen, settings: Settings) -> Plan:
@@ -158,13 +159,14 @@ def _divide(view: Round, recall: Recall, chosen: Chosen, settings: Settings, apa
             held=len(recall.cut.shared.get(name, NONE) - behind),
             rising=view.fresh and name in recall.pools and pools[name].usage > recall.pools[name].usage,
             most=most.get(name),
+            urgent=_urgent(view, members[name], needs[name].reserve, settings),
         )
         for name in members
     }
     bounds = {name: _bounds(members[name][0], most.get(name)) for name in wishes if name.startswith(ISOLATED)}
     shared = {name: wish for name, wish in wishes.items() if name not in bounds}
     free = len(view.layout.lendable) - sum(map(len, dedicated.values()))
-    rules = _rules(view.layout, settings)
+    rules = _rules(view, settings)
     sizes = size(shared, free, recall.lent, rules, growing=view.fresh, isolated=bounds)
     cut = assign(dedicated, sizes, recall.cut, view.layout, inside)
     return Plan(
@@ -315,14 +317,25 @@ def _guests(view: Round, here: int, lent: int) -> Cores | None:
     return sum(cores for cores in used if cores is not None) * here / lent if lent else 0.0
 
 
-def _rules(layout: Layout, settings: Settings) -> Rules:
-    count = len(layout.usable)
+def _urgent(view: Round, pods: Sequence[Pod], reserve: Cores, settings: Settings) -> int | None:
+    """What a pool needs whatever was promised; None (all of its need) where use is not known, or somebody waits."""
+    tracks = [view.tracks[pod.uid] for pod in pods]
+    if view.stale or not view.known or any(track.reports < settings.settle for track in tracks):
+        return None
+    if any(track.now is None or (track.stall or 0.0) >= settings.offer_stall for track in tracks):
+        return None
+    return math.ceil(sum(track.now or 0.0 for track in tracks) * (1 + settings.promise_margin) + reserve)
+
+
+def _rules(view: Round, settings: Settings) -> Rules:
+    count, layout = len(view.layout.usable), view.layout
     return Rules(
         unit=layout.threads if settings.whole_cores else 1,
         pool_minimum=settings.pool_minimum,
         reclaimed_minimum=settings.reclaimed_minimum,
         step=max(1, int(settings.grow_step * count)),
         dead_band=int(settings.dead_band * count),
+        promised=view.promised,
         lend=settings.lend,
         overlap=settings.overlap,
     )

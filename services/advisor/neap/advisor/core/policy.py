@@ -176,9 +176,10 @@ class ProvisionPolicy(Policy):
 
 @dataclass(frozen=True)
 class HeadroomPolicy(Policy):
-    """How much of a resource is left to lend."""
+    """How much of a resource is left to lend. `within`: no more cores than guests have CPUs, whatever it says."""
 
     advise: Callable[[HeadroomView, Any], Offer]
+    within: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     want(pool)   = most it needed in the last `calm` rounds, in whole cores; not less than now while its use rises
     reclaimed    = free − Σ want, but at most what it was + step; what it may not have yet stays with who had it
+    urgent(pool) = use × (1 + promise margin) + reserve: down to it pools give what was promised to guests
     full node    : want falls back towards the bare need, then needs are normalised; guests overlap an owner's pool
     isolated     = upper for all where needs, uppers and the least of guests fit, else lower for all
     not lending  : guests keep their least; what is left goes to the shared pools in proportion to want
@@ -32,6 +33,7 @@ class Wish:
     held: int  # what it has
     rising: bool  # its usage went up since the last report
     most: int | None = None  # CPUs it can have at all, where it is bound to a part of the machine
+    urgent: int | None = None  # what it needs without the margin that a promise may spend; None: all of its need
 
     def clip(self, cpus: int) -> int:
         """No more than it can have."""
@@ -57,6 +59,7 @@ class Rules:
     reclaimed_minimum: int
     step: int  # growth of the reclaimed pool
     dead_band: int
+    promised: int = 0  # to guests, for a while
     lend: bool = True  # False: guests keep their least, owners get the rest
     overlap: bool = False  # guests run on CPUs of shared pools, behind their owners, instead of on CPUs of their own
 
@@ -118,6 +121,8 @@ def _size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules,
         together = len(names) > free
         return Sizes(shared, 0, min(rules.reclaimed_minimum, free), squeezed=True, together=together)
     want = {name: wishes[name].clip(_patient(wishes[name], rules)) for name in names}
+    if rules.lend and not rules.overlap:
+        _spend(wishes, want, bare, rules.promised - (free - sum(want.values())), rules)
     left = free - sum(bare.values())
     if sum(want.values()) > free:  # patience does not fit: who rises first, then who was most patient
         for name in sorted(names, key=lambda name: (not wishes[name].rising, bare[name] - want[name], name)):
@@ -136,6 +141,20 @@ def _size(wishes: Mapping[str, Wish], free: int, lent: int | None, rules: Rules,
     reclaimed = min(allowed, rest)
     overlap = min(max(0, rules.reclaimed_minimum - reclaimed), sum(want.values()))
     return Sizes(want, reclaimed, overlap)
+
+
+def _spend(wishes: Mapping[str, Wish], want: dict[str, int], bare: dict[str, int], short: int, rules: Rules) -> None:
+    """Owners' margins before guests' promises: the pools give, by turns, what they do not need at once.
+
+    A pool whose use rises gives nothing of what it holds.
+    """
+    spare = {}
+    for name, wish in wishes.items():
+        least = max(rules.pool_minimum, wish.clip(wish.need if wish.urgent is None else wish.urgent))
+        spare[name] = max(0, want[name] - max(least, wish.held if wish.rising else 0))
+    for name, less in give(spare, max(0, min(short, sum(spare.values())))).items():
+        want[name] -= less
+        bare[name] = min(bare[name], want[name])
 
 
 def _filled(wishes: Mapping[str, Wish], want: Mapping[str, int], total: int) -> dict[str, int]:

@@ -4,10 +4,12 @@
     S(T)        = Π over t ≤ T of (1 − taken at t / still watched at t)        (Kaplan–Meier: starts that are not over
                                                                                 yet count as long as they were watched)
     survival    = longest T with S(T) ≥ confidence;  as long as was watched at most, so it is a lower bound   [seconds]
-    promised    = offer − the fall that only 1 − confidence of all starts saw within the horizon, at least 0
+    promised    = offer − what only 1 − confidence of all starts lacked of theirs within the horizon, at least 0
 
 `fraction` says whose share it is: 1 is the last unit of the offer, a half is held by somebody before whom half of
-what is offered would have to go. A promise for a time nothing of which was watched yet is nothing. A start is the beginning of a cell; a cell keeps its first and its lowest offer.
+what is offered would have to go. A promise is about what guests can use, whatever is offered then; for a time nothing
+of which was watched yet it is nothing. A start is the beginning of a cell; a cell keeps its first and its lowest
+offer, and the least that guests could use.
 Source: Kaplan and Meier 1958 (product-limit estimate); the promise: peers, "bounded headroom".
 """
 
@@ -32,6 +34,7 @@ class Cell(NamedTuple):
     start: Seconds
     first: int
     lowest: int
+    usable: int  # the least of the cell
 
 
 Life: TypeAlias = tuple[Seconds, bool]  # how long, and whether it was taken then
@@ -44,13 +47,15 @@ class Past(msgspec.Struct, frozen=True):
     until: Seconds = 0.0  # the last offer that is in it
 
 
-def remember(past: Past, at: Seconds, offer: int, window: Seconds) -> Past:
-    """One more offer. Laws: at most CELLS + 1 cells; none is older than the window."""
-    cells = past.cells
+def remember(past: Past, at: Seconds, offer: int, window: Seconds, usable: int | None = None) -> Past:
+    """One more offer, and what guests can use now. Laws: at most CELLS + 1 cells; none is older than the window."""
+    cells, there = past.cells, offer if usable is None else usable
     if cells and at < cells[-1].start + window / CELLS:
-        return Past((*cells[:-1], cells[-1]._replace(lowest=min(cells[-1].lowest, offer))), max(past.until, at))
+        last = cells[-1]
+        last = last._replace(lowest=min(last.lowest, offer), usable=min(last.usable, there))
+        return Past((*cells[:-1], last), max(past.until, at))
     kept = tuple(cell for cell in cells if at - cell.start <= window)[-CELLS:]
-    return Past((*kept, Cell(at, offer, offer)), at)
+    return Past((*kept, Cell(at, offer, offer, there)), at)
 
 
 def survival(past: Past, *, fraction: Ratio = 1.0, confidence: Ratio = 0.9) -> Seconds:
@@ -71,7 +76,7 @@ def survival(past: Past, *, fraction: Ratio = 1.0, confidence: Ratio = 0.9) -> S
 
 
 def promised(past: Past, *, horizon: Seconds, confidence: Ratio, now: int) -> int:
-    """What is still there after `horizon`, as offers of `now` go. Cost: O(cells × cells in the horizon).
+    """What can still be used after `horizon`, as offers of `now` go. Cost: O(cells × cells in the horizon).
 
     Laws: 0 ≤ promised ≤ now; non-increasing in confidence.
     """
@@ -79,11 +84,11 @@ def promised(past: Past, *, horizon: Seconds, confidence: Ratio, now: int) -> in
     for index, cell in enumerate(past.cells):
         if cell.start + horizon > past.until:
             break
-        low = cell.lowest
+        low = cell.usable
         for later in past.cells[index + 1 :]:
             if later.start > cell.start + horizon:
                 break
-            low = min(low, later.lowest)
+            low = min(low, later.usable)
         falls.append(max(0, cell.first - low))
     return max(0, now - int(percentile(falls, confidence))) if falls else 0
 

@@ -45,4 +45,4 @@ def advise(view: HeadroomView, settings: Settings) -> Offer:
     return left_over(view, (Claim(view.capacity * share, "margin"), system, *view.claims))
 
 
-PLUGIN: Final = HeadroomPolicy(settings=Settings, advise=advise)
+PLUGIN: Final = HeadroomPolicy(settings=Settings, advise=advise, within=True)

@@ -47,9 +47,9 @@ def advise(view: HeadroomView, settings: Settings) -> Offer:
     left = view.capacity - sum(claim.total for claim in claims)
     unit = GIB if memory else 1
     terms = "".join(f" − {claim.total / unit:.1f} {claim.name}" for claim in claims if claim.amount > 0)
-    amount = max(left, 0.0)
-    text = f"{amount / unit:.1f} = {view.capacity / unit:.1f} capacity{terms}" + (", at least 0" if left < 0 else "")
-    return Offer(amount, text, None if memory else _cap(view, settings, system))
+    total = f"{left / unit:.1f} = {view.capacity / unit:.1f} capacity{terms}"
+    text = total if left >= 0 else f"0.0, because {total}"
+    return Offer(max(left, 0.0), text, None if memory else _cap(view, settings, system))
 
 
 def _cap(view: HeadroomView, settings: Settings, system: Cores) -> Cores:

@@ -60,4 +60,4 @@ def advise(view: HeadroomView, settings: Settings) -> Offer:
     return Offer(said.amount, f"{said.arithmetic}; {source}")
 
 
-PLUGIN: Final = HeadroomPolicy(settings=Settings, advise=advise)
+PLUGIN: Final = HeadroomPolicy(settings=Settings, advise=advise, within=True)
