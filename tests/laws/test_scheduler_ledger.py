@@ -216,9 +216,9 @@ class LedgerRace(RuleBasedStateMachine):
         self.streams.append(self.orphans.pop(which % len(self.orphans)))
 
     @rule()
-    @precondition(lambda self: not self.orphans)
+    @precondition(lambda self: not self.orphans and not self.unheard_ledger())
     def ids_expire(self) -> None:
-        """The stream forgets ids after its window; nothing travels that long."""
+        """The stream forgets ids after its window; nothing travels that long, and it takes nobody so long to hear."""
         self.streams.forget_ids()
 
     # -- what must hold ----------------------------------------------------------------------------------------------

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
-import msgspec
-
 from neap.common.contract.catalogue import WORKLOAD
 from neap.common.contract.channel import escape
 from neap.common.contract.lawful import workload_flaw
@@ -23,6 +21,7 @@ from neap.common.model.gpu import device_flaw, gpu_asks
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, LARGEST, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.workload import Workload
+from neap.scheduler.core.pods.alike import REMEMBERED, common, one_of
 
 OWN: Final = (CPU, MEMORY)
 LENT: Final = (RECLAIMED_CPU, RECLAIMED_MEMORY)
@@ -32,7 +31,6 @@ MOST_KINDS: Final = 64  # per container
 MOST_SELECTED: Final = 64  # labels, card models
 MOST_MEMBERS: Final = 10_000  # of a gang
 PRIORITY: Final = 1 << 31
-LONGEST: Final = 1 << 14  # bytes of a workload that is remembered
 
 
 def refusal(workload: Workload, subject: str = "") -> str:
@@ -43,16 +41,13 @@ def refusal(workload: Workload, subject: str = "") -> str:
 
 def _common_flaw(workload: Workload) -> str:
     """What is wrong with all that are like it."""
-    try:
-        common = msgspec.json.encode(msgspec.structs.replace(workload, uid="", name=""))
-    except (msgspec.MsgspecError, OverflowError, UnicodeError):  # no wire has seen it
-        return next(_wrong(workload), "")
-    return next(_wrong(workload), "") if len(common) > LONGEST else _flaw_of(common)
+    alike = common(workload)
+    return next(_wrong(workload), "") if alike is None else _flaw_of(alike)
 
 
-@lru_cache(maxsize=1024)
-def _flaw_of(workload: bytes) -> str:
-    return next(_wrong(msgspec.json.decode(workload, type=Workload)), "")
+@lru_cache(maxsize=REMEMBERED)
+def _flaw_of(alike: bytes) -> str:
+    return next(_wrong(one_of(alike)), "")
 
 
 def _wrong(workload: Workload) -> Iterator[str]:

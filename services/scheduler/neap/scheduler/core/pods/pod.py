@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from neap.common.model.gpu import GpuAsk, gpu_asks
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
+from neap.scheduler.core.pods.alike import REMEMBERED, common, one_of
 from neap.scheduler.core.pods.estimate import Estimate, Guess, estimate
 from neap.scheduler.core.pods.numa_wish import NO_WISH, NumaWish, numa_wish
 
@@ -59,7 +61,30 @@ def pod_of(
     Raises:
         InputError: its GPU ask or its enhancement breaks a rule (admission refuses it before).
     """
-    requests, asks, expected = workload.requests, gpu_asks(workload), expected or estimate(workload, guess or Guess())
+    expected = expected or estimate(workload, guess or Guess())
+    alike = common(workload)
+    kind = _kind(workload, expected) if alike is None else _kind_of(alike, expected)
+    return Pod(workload, submitted_at, kind.requests, kind.asks, expected, kind.guest, kind.shape, kind.lane, kind.wish)
+
+
+class _Kind(NamedTuple):
+    """What of a pod is the same for all that are like it."""
+
+    requests: Resources
+    asks: tuple[GpuAsk, ...]
+    guest: bool
+    shape: Shape
+    lane: Shape
+    wish: NumaWish
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _kind_of(alike: bytes, expected: Estimate) -> _Kind:
+    return _kind(one_of(alike), expected)
+
+
+def _kind(workload: Workload, expected: Estimate) -> _Kind:
+    requests, asks = workload.requests, gpu_asks(workload)
     wish, constraints = numa_wish(workload), workload.constraints
     shape = (
         workload.qos,
@@ -83,12 +108,9 @@ def pod_of(
         tuple(sorted(set(workload.datasets))),
     )  # what keepers answer by
     labels = tuple(sorted((key, value) for key, value in workload.labels.items() if key not in OF_ONE_POD))
-    return Pod(
-        workload,
-        submitted_at,
+    return _Kind(
         requests,
         asks,
-        expected,
         workload.qos is QosClass.RECLAIMED,
         shape,
         (shape, others, workload.namespace, labels) if workload.gang is None else gang_lane(workload),
