@@ -17,7 +17,7 @@ import pytest
 from neap.common.errors import Denied, PortError, SettingsError, Unavailable, Vanished
 from neap.common.host.memory import Folder, Knob, Link, MemoryHost
 from neap.common.host.open import open_host
-from neap.common.host.port import HostFs, Refused, Unsupported
+from neap.common.host.port import HostFs, Refused, Space, Unsupported
 from neap.common.host.real import RealHost, port_error
 from neap.common.host.remote import RemoteHost, serve_hosts
 
@@ -468,3 +468,29 @@ def test_no_folder_is_made_outside_the_root(stage: Stage, tmp_path: Path) -> Non
     stage.host.make_folder("/../../made")
     assert stage.host.exists("/made")
     assert not (tmp_path / "made").exists()
+
+
+def test_space_is_said_in_order_and_not_of_what_is_not_there(stage: Stage) -> None:
+    assert stage.host.space_all([]) == []
+    assert stage.host.space_all(["/nowhere", "/nowhere/else"]) == [None, None]
+
+
+def test_the_space_of_a_real_directory_is_that_of_its_file_system(tmp_path: Path) -> None:
+    """It moves while we look, so only what must be so is asked."""
+    (tmp_path / "root/var").mkdir(parents=True)
+    there, below, gone = RealHost(str(tmp_path / "root")).space_all(["/", "/var", "/nowhere"])
+    assert there is not None
+    assert below is not None
+    assert gone is None
+    assert there.device == below.device
+    assert 0 <= there.free <= there.size > 0
+    assert 0 <= there.inodes_free <= there.inodes
+
+
+def test_space_reaches_a_host_in_another_process(tmp_path: Path) -> None:
+    memory = MemoryHost()
+    memory.spaces["/"] = Space(1, 100, 40, 10, 5)
+    with served({"n1": memory}, str(tmp_path / "hosts.sock")):
+        remote = RemoteHost(str(tmp_path / "hosts.sock"), "n1")
+        assert remote.space_all(["/", "/var"]) == memory.space_all(["/", "/var"]) == [Space(1, 100, 40, 10, 5), None]
+        remote.close()

@@ -11,7 +11,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from neap.common.model.lifecycle import Ended, EndReason, Move, Preemption, Submitted
 from neap.common.model.placement import Placed
-from neap.common.model.protection import may_leave
+from neap.common.model.protection import MINIMUM, family, may_leave, minimum
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY, RECLAIMED_CPU
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Tick
@@ -38,8 +38,11 @@ def guest(uid: str, milli: int, gpu: tuple[int, int] | None, **more: Any) -> Wor
 @st.composite
 def guests(draw: st.DrawFn, uid: str) -> Workload:
     labels = draw(st.sampled_from([{}, {}, {}, {"neap.io/protected": "true"}]))
+    family = draw(st.sampled_from(["", "", "Job/a", "Job/b"]))
+    if family:
+        labels = labels | {MINIMUM: {"Job/a": "1", "Job/b": "2"}[family]}
     milli, priority = draw(st.sampled_from([500, 1000, 2000])), draw(st.integers(0, 2))
-    return guest(uid, milli, draw(GPU), priority=priority, labels=labels)
+    return guest(uid, milli, draw(GPU), priority=priority, labels=labels, owner=family)
 
 
 @st.composite
@@ -94,6 +97,7 @@ def test_victims_are_lawful_and_minimal_and_looking_leaves_no_trace(
                 uid
                 for uid, held in ledgers.of(node).held.items()
                 if may_leave(held.placement.workload)
+                and not minimum(held.placement.workload)
                 and (not is_guest or held.placement.workload.priority < pod.workload.priority)
             }
             helped = fits_without(table, pod, node, able) and not fits_without(table, pod, node, set())
@@ -103,6 +107,10 @@ def test_victims_are_lawful_and_minimal_and_looking_leaves_no_trace(
     for held in plan.victims:
         assert may_leave(held.placement.workload)
         assert not is_guest or held.placement.workload.priority < pod.workload.priority
+    everybody = [ledgers.find(uid)[1].placement.workload for uid in ledgers.uids()]  # type: ignore[index]
+    for workload in everybody:
+        stay = [one for one in everybody if family(one) == family(workload) and one.uid not in victims]
+        assert workload.uid not in victims or len(stay) >= minimum(workload), f"too few of {family(workload)} stay"
     assert fits_without(table, pod, plan.node, victims)
     for uid in victims:
         assert not fits_without(table, pod, plan.node, victims - {uid}), f"{uid} could stay"

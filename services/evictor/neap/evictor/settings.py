@@ -7,18 +7,20 @@ from typing import Annotated
 import msgspec
 
 from neap.common.model.protection import PROTECTED_LABELS, PROTECTED_OWNERS
-from neap.common.units import Seconds
+from neap.common.units import DAY, Seconds
 from neap.evictor.core.tokens import SharedBudgets
 from neap.evictor.plugins.cpu_load import Settings as CpuLoad
 from neap.evictor.plugins.cpu_suppression import Settings as CpuSuppression
 from neap.evictor.plugins.cpu_usage import Settings as CpuUsage
 from neap.evictor.plugins.disk_pressure import Settings as DiskPressure
+from neap.evictor.plugins.interference import Settings as InterferenceRule
 from neap.evictor.plugins.memory_bandwidth import Settings as MemoryBandwidth
 from neap.evictor.plugins.memory_overuse import Settings as MemoryOveruse
 from neap.evictor.plugins.memory_pressure import Settings as MemoryPressure
 from neap.evictor.plugins.network_pressure import Settings as NetworkPressure
 from neap.evictor.plugins.numa_memory import Settings as NumaMemory
 from neap.evictor.plugins.reclaimed_overuse import Settings as ReclaimedOveruse
+from neap.evictor.plugins.rootfs_pressure import Settings as RootfsPressure
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     protected_owners: tuple[str, ...] = PROTECTED_OWNERS  # kinds of owner whose pods never leave
     protected: bool = False  # nobody ever leaves; of one service, by policy: its pods never do
     request_patience: Annotated[Seconds, msgspec.Meta(ge=0)] = 90.0  # a scheduler's request that is older is forgotten
+    keep_every: Annotated[Seconds, msgspec.Meta(gt=0)] = 10.0  # between two writes of what the next life must know
+    keep_patience: Annotated[Seconds, msgspec.Meta(gt=0)] = DAY  # what an earlier life knew is too old then
     order: tuple[str, ...] = (
         "memory_pressure",
         "numa_memory",
@@ -56,3 +60,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_bandwidth: MemoryBandwidth = MemoryBandwidth()
     disk_pressure: DiskPressure = DiskPressure()
     network_pressure: NetworkPressure = NetworkPressure()
+    rootfs_pressure: RootfsPressure = RootfsPressure()
+    interference: InterferenceRule = InterferenceRule()

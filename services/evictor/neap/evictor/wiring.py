@@ -10,6 +10,7 @@ from neap.common.contract.catalogue import (
     ADVICE,
     EVICTION_TOKENS,
     HEADROOM,
+    MEMORY,
     NODE_USAGE,
     NODES,
     PLACEMENTS,
@@ -18,11 +19,13 @@ from neap.common.contract.catalogue import (
     TOPOLOGY,
 )
 from neap.common.runtime.plugins import load
+from neap.common.runtime.remembering import Keep, RememberingMachine, TellMemory, tell_memory
 from neap.common.runtime.service import Outside, Service, follow, on, watch
 from neap.common.runtime.tuning import TellPolicy, Tunable, TunedMachine, Tuning, tell_policy
 from neap.common.telemetry.log import get_logger
 from neap.evictor.core import services
 from neap.evictor.core.machine import EvictorMachine
+from neap.evictor.core.memory import Memory
 from neap.evictor.core.rule import Rule
 from neap.evictor.core.story import Say
 from neap.evictor.settings import Settings
@@ -39,8 +42,13 @@ def wire(settings: Settings, _: Outside) -> Service:
     """One node's evictor."""
     rules = _rules()
     tuning = Tuning(services.tunable(rules), settings, settings.node)
-    protected = partial(services.is_protected, tuning)
-    machine = EvictorMachine(settings, services.with_services(rules, tuning), is_protected=protected)
+    machine = EvictorMachine(
+        settings,
+        services.with_services(rules, tuning),
+        is_protected=partial(services.is_protected, tuning),
+        policies=partial(services.claims, tuning),
+    )
+    keep = Keep("evictor", settings.node, settings.keep_every, settings.keep_patience)
     log = get_logger("evictor")
 
     async def say(line: Say) -> None:
@@ -49,7 +57,7 @@ def wire(settings: Settings, _: Outside) -> Service:
     return Service(
         "evictor",
         settings.node,
-        machine=TunedMachine(machine, tuning),
+        machine=RememberingMachine(TunedMachine(machine, tuning), machine, Memory, keep),
         routes=(
             on(NODE_USAGE.only(node=settings.node)),
             follow(PLACEMENTS.only(node=settings.node)),
@@ -60,8 +68,13 @@ def wire(settings: Settings, _: Outside) -> Service:
             watch(EVICTION_TOKENS.only()),
             watch(POLICY.only(room="evictor")),
             watch(NODES.only(node=settings.node)),
+            watch(MEMORY.only(room="evictor", node=settings.node)),
         ),
-        effects={Say: say, TellPolicy: tell_policy("evictor", settings.node)},
+        effects={
+            Say: say,
+            TellPolicy: tell_policy("evictor", settings.node),
+            TellMemory: tell_memory("evictor", settings.node),
+        },
     )
 
 

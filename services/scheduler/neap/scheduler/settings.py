@@ -41,8 +41,9 @@ PROFILES: Final[Mapping[str, Scoring]] = {
     ),
     "custom": Scoring({"requested_to_capacity": 15}, {}),
 }
-# 1 for others; devices near each other and cards not stranded outweigh filling, the rest is as in kube-scheduler.
+# 1 for others; who was disturbed outweighs everything, devices near each other and cards not stranded outweigh filling, the rest is as in kube-scheduler.
 WEIGHTS: Final[Mapping[str, float]] = {
+    "apart": 10.0,
     "device_affinity": 5.0,
     "fgd": 5.0,
     "taints": 3.0,
@@ -91,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "profile_rating",
         "overcommit",
         "load_aware",
+        "apart",
         "dataset_locality",
         "image_locality",
     )  # plugins in use beside the profile's; the first that rejects a node is named as the reason

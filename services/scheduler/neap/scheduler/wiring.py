@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from neap.common.contract.catalogue import (
+    APART,
     DEVICES,
     DRY_RUN,
     EVICTING,
@@ -46,6 +47,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
             watch(SERVICE_PROFILES.only()),
             watch(HEADROOM.only()),
             watch(EVICTING.only()),
+            watch(APART.only()),
             watch(DEVICES.only()),
             on(NODE_USAGE.only(), limit=20_000),
             every(settings.cycle, "cycle"),

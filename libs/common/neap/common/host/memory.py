@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, Union
 
 from neap.common.errors import PortError, Vanished
-from neap.common.host.port import OneByOne, Refused, Unsupported
+from neap.common.host.port import OneByOne, Refused, Space, Spaces, Unsupported
 
 WriteHook: TypeAlias = Callable[[str, str], str | None]  # (path, text) -> what the file holds then; None: text
 LINKS_LIMIT: Final = 40  # as the kernel's
@@ -52,6 +52,7 @@ class MemoryHost(OneByOne):
         self._own: Folder = {}
         self._shared = shared
         self._hooks: dict[str, WriteHook] = {}
+        self.spaces: dict[str, Space] = {}  # by path; others say nothing
         self._computed: dict[str, Callable[[], str]] = {}  # by path as asked; void when the tree changes
         for path, content in (files or {}).items():
             self.put(path, content)
@@ -112,6 +113,10 @@ class MemoryHost(OneByOne):
             except PortError:
                 found.append(None)
         return found
+
+    def space_all(self, paths: Sequence[str]) -> Spaces:
+        """What was said of these paths."""
+        return [self.spaces.get(path) for path in paths]
 
     def write(self, path: str, text: str) -> None:
         """Replace a text, or turn a knob."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from neap.common.errors import PortError, Vanished
 
@@ -18,6 +18,7 @@ Names: TypeAlias = list[str]
 Listings: TypeAlias = list[list[str] | None]
 Targets: TypeAlias = list[str | None]
 Outcomes: TypeAlias = list[PortError | None]
+Spaces: TypeAlias = "list[Space | None]"
 
 
 class Refused(PortError):
@@ -34,6 +35,16 @@ class Changed:
 
     folders: tuple[str, ...]
     lost: bool = False  # and more, of which nothing is known: look everywhere
+
+
+class Space(NamedTuple):
+    """How full the file system is that a path lies in: what anybody but root can use, in bytes and inodes."""
+
+    device: int  # which file system it is
+    size: int
+    free: int
+    inodes: int  # 0: it makes them as it needs them
+    inodes_free: int
 
 
 class HostFs(Protocol):
@@ -116,6 +127,10 @@ class HostFs(Protocol):
         """The targets of many symbolic links in one call, None for each that is none; order as asked."""
         ...
 
+    def space_all(self, paths: Sequence[str]) -> Spaces:
+        """The file systems of many paths in one call, None for each that is not there or does not say; as asked."""
+        ...
+
 
 class OneByOne:
     """The calls for many, made of the calls for one; for adapters where a call costs nothing."""
@@ -137,6 +152,10 @@ class OneByOne:
     def link(self, path: str) -> str | None:
         """See HostFs."""
         raise NotImplementedError
+
+    def space_all(self, paths: Sequence[str]) -> Spaces:
+        """See HostFs; a host that has no file systems to speak of."""
+        return [None for _ in paths]
 
     def link_all(self, paths: Sequence[str]) -> Targets:
         """See HostFs."""

@@ -14,10 +14,11 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+from collections.abc import Sequence
 from typing import Final
 
 from neap.common.errors import Denied, PortError, Vanished
-from neap.common.host.port import OneByOne, Refused, Unsupported
+from neap.common.host.port import OneByOne, Refused, Space, Spaces, Unsupported
 
 CHUNK: Final = 1 << 17
 LARGEST_FILE: Final = 1 << 24  # a kernel file is never longer; keeps a device file from eating memory
@@ -141,6 +142,19 @@ class RealHost(OneByOne):
         except OSError:
             return None
         return posixpath.normpath("/" + posixpath.join(folder.lstrip("/"), target).lstrip("/"))
+
+    def space_all(self, paths: Sequence[str]) -> Spaces:
+        """The file systems of many paths."""
+        return [self._space(path) for path in paths]
+
+    def _space(self, path: str) -> Space | None:
+        try:
+            found = os.statvfs(self.place(path))
+        except OSError:
+            return None
+        free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        kept = (found.f_bfree - found.f_bavail) * found.f_frsize  # for root alone
+        return Space(found.f_fsid, size - kept, free, found.f_files, found.f_favail)
 
     def _open(self, path: str, flags: int) -> int:
         """A handle of what lies at `path`; the way there is walked only where it is not known, or has changed."""

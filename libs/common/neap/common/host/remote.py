@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from neap.common.errors import Denied, PortError, Unavailable, Vanished
-from neap.common.host.port import HostFs, Listings, Outcomes, Refused, Targets, Texts, Unsupported
+from neap.common.host.port import HostFs, Listings, Outcomes, Refused, Space, Spaces, Targets, Texts, Unsupported
 from neap.common.units import Seconds
 
 LARGEST_FRAME: Final = 1 << 25
@@ -119,6 +119,11 @@ class RemoteHost:
         """The targets of many symbolic links in one round trip."""
         targets: Targets = self._call(Ask(self._node, "link_all", paths=[*paths]))
         return targets
+
+    def space_all(self, paths: Sequence[str]) -> Spaces:
+        """The file systems of many paths in one round trip."""
+        told = self._call(Ask(self._node, "space_all", paths=[*paths]))
+        return [None if space is None else Space(*space) for space in told]
 
     def close(self) -> None:
         """Hang up; the next call connects again."""
@@ -260,5 +265,7 @@ def _carried_out(host: HostFs, ask: Ask) -> Any:
             return host.link(ask.path)
         case "link_all":
             return host.link_all(ask.paths)
+        case "space_all":
+            return host.space_all(ask.paths)
         case _:
             raise PortError(f"unknown request {ask.act!r}")

@@ -26,12 +26,13 @@ from neap.evictor.settings import Settings
 class Asking:
     """See module docstring. `spent` are the times of the node's window, `sent` the commands by uid."""
 
-    def __init__(self, settings: Settings, known: Memory) -> None:
+    def __init__(self, settings: Settings, known: Memory | None = None, tokens: Tokens | None = None) -> None:
+        known = known or Memory()
         self.settings = settings
         self.period: Seconds = known.period  # of reports
         self.spent, self.sent = known.spent, dict(known.sent)
         self.history = History(known.evicted, known.would)
-        self.tokens = Tokens(settings.node)
+        self.tokens = tokens or Tokens(settings.node)
         self.claims: dict[str, Claim] = {}  # by uid
 
     def leaving(self) -> dict[str, Seconds]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from neap.common.model.lifecycle import Preemption
+from neap.common.runtime.machine import Count
 from neap.common.units import Seconds
 
 LOST: Final = "lost race"  # somebody else took the slot: the next report tries another
@@ -26,3 +27,13 @@ class Claim:
     asked: Preemption | None = None
     waiting: set[str] = field(default_factory=set)  # keys of tokens without an answer
     trouble: str = ""  # why one of them was not had
+
+
+def held_back(reason: str) -> Count:
+    """Nobody was chosen, though there is a reason to."""
+    return Count("neap_evictor_held_back_total", labels={"reason": reason})
+
+
+def refused(reason: str) -> Count:
+    """Somebody was chosen, and is not asked to leave."""
+    return Count("neap_evictor_refused_total", labels={"reason": reason})

@@ -86,6 +86,7 @@ def measured(
         numa=resident.numa,
         cpus=frozenset[int]().union(*(cpus_of(container.cpuset) for container in containers if container.cpuset)),
         io=_sum([_plus(container.io_read, container.io_write) for container in containers]),
+        written=_sum([container.io_write for container in containers]),
         io_stalled=_worst([container.io_stall for container in containers]),
         bandwidth=_sum([container.bandwidth for container in containers]),
         start_cost=start_cost,

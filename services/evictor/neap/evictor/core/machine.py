@@ -35,10 +35,10 @@ from neap.common.runtime.machine import Arrived, Count, Done, Event, Failed, Gon
 from neap.common.units import Seconds
 from neap.evictor.core.asking import Asking
 from neap.evictor.core.budget import fewest
-from neap.evictor.core.claims import AWAY, LOST, Claim
+from neap.evictor.core.claims import AWAY, LOST, Claim, held_back, refused
 from neap.evictor.core.closing import Closing
 from neap.evictor.core.guests import Resident, fold, is_spare, staying
-from neap.evictor.core.hold import felt
+from neap.evictor.core.hold import Held, felt
 from neap.evictor.core.memory import Memory
 from neap.evictor.core.recount import Due, again, doubt
 from neap.evictor.core.requests import Requests, named
@@ -52,29 +52,29 @@ from neap.evictor.settings import Settings
 
 
 class EvictorMachine:
-    """See module docstring. `remembered` is what an earlier one knew (`memory`)."""
+    """See module docstring."""
 
     def __init__(
         self,
         settings: Settings,
         rules: Mapping[str, Rule],
-        remembered: Memory | None = None,
         *,
         is_protected: Callable[[Workload], bool] = lambda _: False,
+        policies: Callable[[str, Workload], tuple[str, ...]] = lambda *_: (),
     ) -> None:
-        known = remembered or Memory()
-        self._settings, self._known_rules, self._is_protected = settings, rules, is_protected
+        self._settings, self._known_rules = settings, rules
+        self._is_protected, self._policies = is_protected, policies
         self._rules = asked_rules(rules, settings)
-        self._holds = {name: known.holds.get(name, {}) for name in self._rules}
+        self._holds: dict[str, dict[str, Held]] = {name: {} for name in self._rules}
         self._guests: dict[str, Resident] = {}
-        self._scene = Scene(known)
+        self._scene = Scene()
         self._synced = False
         self._ledger_seq = 0
-        self._heard = known.heard  # `at` of the newest report
+        self._heard: Seconds | None = None  # `at` of the newest report
         self._stale: set[str] = set()  # inputs said to be too old
-        self._asking = Asking(settings, known)
-        self._requests, self._closing = Requests(known.requests), Closing(known.closed)
-        self._paused = known.paused
+        self._asking = Asking(settings)
+        self._requests, self._closing = Requests(), Closing({})
+        self._paused = False
 
     @property
     def memory(self) -> Memory:
@@ -94,6 +94,18 @@ class EvictorMachine:
             would=dict(self._asking.history.would),
             paused=self._paused,
         )
+
+    def recall(self, memory: Memory, at: Seconds) -> None:
+        """See Mindful; on top of what was heard by now."""
+        self._holds = {name: memory.holds.get(name, {}) for name in self._rules}
+        self._scene.recall(memory)
+        if self._heard is None and memory.heard is not None:
+            self._heard = min(memory.heard, at)
+        self._asking = Asking(self._settings, memory, self._asking.tokens)
+        heard, self._requests = self._requests.waiting, Requests(memory.requests)
+        for since, asked in heard:
+            self._requests.add(asked, since)
+        self._closing, self._paused = Closing(memory.closed), memory.paused
 
     def tune(self, settings: Settings, at: Seconds) -> Sequence[Instruction]:
         """Settings change while it runs; they hold from now on.
@@ -288,14 +300,14 @@ class EvictorMachine:
         if not due:
             return self._serve(at)
         if self._paused:
-            return [_held_back("paused")]
+            return [held_back("paused")]
         if self._asking.is_busy:
-            return [_held_back("unconfirmed")]
+            return [held_back("unconfirmed")]
         if (left := self._asking.left(at)) <= 0:
-            return [_held_back("budget")]
+            return [held_back("budget")]
         choice = self._choose(view, due, left)
         if isinstance(choice, str):
-            return [_held_back(choice)]
+            return [held_back(choice)]
         said: list[Instruction] = []
         emergency = choice.level.hard and self._rules[choice.rule][0].saves_node
         for victim in choice.victims:
@@ -332,7 +344,7 @@ class EvictorMachine:
                     said += self._claim(claim, workload, at)
                 break
             self._requests.close()
-            said += [_held_back("request for a protected guest")] * bool(there)
+            said += [held_back("request for a protected guest")] * bool(there)
         return said
 
     # -- tokens, and the last look -----------------------------------------------------------------------------------
@@ -340,9 +352,9 @@ class EvictorMachine:
     def _claim(self, claim: Claim, workload: Workload, at: Seconds) -> list[Instruction]:
         """Take a token of every shared budget; who has them all already is asked at once."""
         if self._settings.shared.on and not self._asking.tokens.synced and not claim.emergency:
-            return [_held_back("budgets not read")]
+            return [held_back("budgets not read")]
         if lacks := self._asking.lacks(workload, at):
-            return [_held_back(f"{lacks} budget")]
+            return [held_back(f"{lacks} budget")]
         return self._asking.claim(claim, workload, at) or self._confirm(claim, at)
 
     def _answered(self, token: Token, at: Seconds, revision: int, trouble: str) -> list[Instruction]:
@@ -350,7 +362,7 @@ class EvictorMachine:
         if claim is None:
             return []
         if claim.trouble and not (claim.trouble == AWAY and claim.emergency):
-            return [_refused(claim.trouble)]
+            return [refused(claim.trouble)]
         return self._confirm(claim, at)
 
     def _confirm(self, claim: Claim, at: Seconds) -> list[Instruction]:
@@ -366,7 +378,7 @@ class EvictorMachine:
             (is_fresh or claim.asked is not None, "stale report"),
         )
         if why or resident is None:
-            return [_refused(why)]
+            return [refused(why)]
         workload, before = resident.workload, self._before(resident.workload, claim, at)
         if claim.asked is not None:
             return self._asking.say(
@@ -377,19 +389,12 @@ class EvictorMachine:
         candidates = [one for one in view.guests if self._may_leave(one) and is_spare(one.workload, counts)]
         choice = again(claim, self._rules.get(claim.rule), view, candidates, holds)
         if isinstance(choice, str):
-            return [_refused(choice)]
+            return [refused(choice)]
         node, grace = self._settings.node, self._settings.grace
         command = command_of(choice.victims[0], choice, before, at=at, node=node, grace=grace)
         return self._asking.say(workload, command, claim.cause)
 
     def _before(self, workload: Workload, claim: Claim, at: Seconds) -> Before:
         measures = tried(workload.uid, self._scene.squeeze, self._scene.advice(at), at)
-        return Before(measures, self._asking.budgets(workload, at, shared=not claim.trouble))
-
-
-def _held_back(reason: str) -> Count:
-    return Count("neap_evictor_held_back_total", labels={"reason": reason})
-
-
-def _refused(reason: str) -> Count:
-    return Count("neap_evictor_refused_total", labels={"reason": reason})
+        budgets = self._asking.budgets(workload, at, shared=not claim.trouble)
+        return Before(measures, budgets, self._policies(claim.rule, workload) if claim.rule else ())

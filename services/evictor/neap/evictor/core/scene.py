@@ -13,21 +13,29 @@ from neap.common.units import Seconds
 from neap.evictor.core.guests import Resident, measured, staying
 from neap.evictor.core.memory import Memory
 from neap.evictor.core.pools import pools_of
-from neap.evictor.core.tried import squeezed
+from neap.evictor.core.tried import Squeeze, squeezed
 from neap.evictor.core.view import Guest, View
 
 
 class Scene:
     """See module docstring."""
 
-    def __init__(self, known: Memory) -> None:
+    def __init__(self) -> None:
         self.topology: NodeTopology | None = None
         self.usage: NodeUsage | None = None  # the newest, with all its containers as far as they are known
-        self.squeeze, self.start_costs = known.squeeze, dict(known.start_costs)
+        self.squeeze = Squeeze()
+        self.start_costs: dict[str, Seconds] = {}
         self._full: NodeUsage | None = None  # the newest that listed every container
         self._headroom: Headroom | None = None
         self._advice: NodeAdvice | None = None
-        self.starting = dict(known.starting)  # guests that were seen to be placed, and not yet to run
+        self.starting: dict[str, Seconds] = {}  # guests that were seen to be placed, and not yet to run
+
+    def recall(self, known: Memory) -> None:
+        """What an earlier evictor knew, on top of what was heard by now."""
+        self.start_costs, self.starting = dict(known.start_costs), dict(known.starting)
+        self.squeeze = known.squeeze
+        if self._advice is not None:
+            self.squeeze = squeezed(known.squeeze, self._advice, self._advice.at)
 
     def lend(self, headroom: Headroom | None, at: Seconds) -> None:
         """What the node lends now; None: nobody says."""
@@ -99,5 +107,6 @@ class Scene:
             offer=self._headroom.offer if self._headroom is not None and is_known else None,
             topology=self.topology,
             pools=pools_of(self.advice(at), containers),
+            noisy=advice.noisy if (advice := self.advice(at)) is not None else (),
             evicted=evicted,
         )

@@ -20,15 +20,16 @@ from neap.evictor.settings import Settings
 
 TOLERANCES: Final = ("cpu_suppression.tolerance", "memory_overuse.ratio")  # of rules that judge each guest by itself
 PER_SERVICE: Final = frozenset({"protected", *TOLERANCES})
+FIXED: Final = frozenset({"node", "keep_every", "keep_patience"})  # the table of the service was made with them
 
 
 def tunable(rules: Mapping[str, Rule]) -> Tunable[Settings]:
-    """All but the node; for one service `PER_SERVICE`."""
+    """All but `FIXED`; for one service `PER_SERVICE`."""
 
     def check(settings: Settings) -> None:
         asked_rules(rules, settings)
 
-    return Tunable("evictor", Settings, per_service=PER_SERVICE, check=check)
+    return Tunable("evictor", Settings, FIXED, per_service=PER_SERVICE, check=check)
 
 
 def with_services(rules: Mapping[str, Rule], tuning: Tuning[Settings]) -> dict[str, Rule]:
@@ -47,6 +48,11 @@ def with_services(rules: Mapping[str, Rule], tuning: Tuning[Settings]) -> dict[s
 def is_protected(tuning: Tuning[Settings], workload: Workload) -> bool:
     """Whether policy says that this service's pods never leave."""
     return tuning.of(workload).protected
+
+
+def claims(tuning: Tuning[Settings], rule: str, workload: Workload) -> tuple[str, ...]:
+    """What policy says of a rule, for these pods."""
+    return tuning.claims(f"{rule}.", workload)
 
 
 def _pressure(name: str, rule: Rule, tuning: Tuning[Settings], view: View, settings: RuleSettings) -> Sequence[Level]:

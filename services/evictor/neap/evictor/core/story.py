@@ -44,6 +44,7 @@ class Before(NamedTuple):
 
     tried: tuple[Tried, ...] = ()
     budgets: tuple[Spent, ...] = ()
+    policies: tuple[str, ...] = ()
 
 
 def command_of(victim: Victim, choice: Choice, before: Before, *, at: Seconds, node: str, grace: Seconds) -> Eviction:
@@ -67,6 +68,7 @@ def command_of(victim: Victim, choice: Choice, before: Before, *, at: Seconds, n
         tried=before.tried,
         contenders=contenders_of(choice.ranked, at),
         budgets=before.budgets,
+        policies=before.policies,
     )
 
 
@@ -111,12 +113,13 @@ def line_of(command: Eviction, workload: Workload, *, id: str, cause: str) -> Tr
         trace=object_context(about).trace,
         cause=cause,
         parent=workload.owner,
+        eviction=command,
     )
 
 
 def _alternatives(command: Eviction) -> list[str]:
     """What was tried, who else could have gone, what it was taken from."""
-    told = []
+    told = list(command.policies)
     if command.tried:
         told.append("tried: " + ", ".join(f"{one.what} ({one.says})" for one in command.tried))
     others = [one.name for one in command.contenders if one.uid != command.uid]

@@ -63,8 +63,15 @@ def tried(uid: str, squeeze: Squeeze, advice: NodeAdvice | None, at: Seconds) ->
         says = f"guests' CPUs cut from {squeeze.most:g} to {squeeze.now:g}, first {ago} ago"
     else:
         says = f"no: guests have all their {squeeze.now:g} CPUs"
+    since = squeeze.since
+    for noisy in advice.noisy:
+        if noisy.uid == uid:
+            since = noisy.since
+            says = (
+                f"its quota cut to {noisy.quota:.3g} cores, first {format_duration(max(0.0, at - since))} ago; " + says
+            )
     limits = "; ".join(_limits(advice, uid))
-    return Tried(what=THROTTLE, says=says, since=squeeze.since), Tried(
+    return Tried(what=THROTTLE, says=says, since=since), Tried(
         what=RECLAIM, says=limits or "no: no limit is set", since=advice.at if limits else 0.0
     )
 

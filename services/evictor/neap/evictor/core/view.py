@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from neap.common.model.advice import Noisy
 from neap.common.model.resource import LARGEST, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
@@ -30,6 +31,7 @@ class Guest(NamedTuple):
     numa: tuple[int, ...] = ()  # NUMA nodes it is bound to; empty: not bound
     cpus: frozenset[int] = frozenset()  # it may run on; empty: not known
     io: float | None = None  # bytes/s from and to block devices
+    written: float | None = None  # bytes/s to block devices
     io_stalled: Ratio | None = None  # share of the last 60 s in which some task of it waited for a disk
     bandwidth: float | None = None  # memory bytes/s
     start_cost: Seconds | None = None  # from its placement until it ran
@@ -74,6 +76,7 @@ class View:
     offer: Mapping[str, int] | None = None  # what the node lends, in whole units; None: unknown or too old
     topology: NodeTopology | None = None
     pools: tuple[Pool, ...] = ()  # of owners; empty: no advice that is valid
+    noisy: tuple[Noisy, ...] = ()  # guests that the newest advice says disturb an owner; empty: none that is valid
     evicted: Mapping[str, tuple[Seconds, ...]] | None = None  # by family: when members of it left this node
 
 

@@ -10,6 +10,7 @@ from neap.common.host.turn import in_turn
 from neap.common.runtime.clock import Clock
 from neap.common.runtime.machine import Instruction
 from neap.reporter.core.instruction import ListDirs, Listing, LookAround, ReadFiles, Reading, ReadTopology
+from neap.reporter.core.space import SPACE
 from neap.reporter.core.surroundings import directories, levels
 from neap.reporter.core.topology.snapshot import FIRST, LISTED, Snapshot, linked, listed_next, wanted, wanted_next
 
@@ -50,7 +51,7 @@ def execute(host: HostFs, clock: Callable[[], float], instruction: Instruction) 
         case LookAround(patterns=patterns):
             return look_around(host, patterns)
         case ReadFiles(paths=paths):
-            return Reading(clock(), host.read_all(paths))
+            return Reading(clock(), _read(host, paths))
         case ReadTopology(also=also):
             return read_snapshot(host, also)
         case _:
@@ -64,6 +65,17 @@ def effects(host: HostFs, clock: Clock) -> Mapping[type[Instruction], Callable[[
         return await in_turn(host, lambda: execute(host, clock.now, instruction))
 
     return {ListDirs: run, LookAround: run, ReadFiles: run, ReadTopology: run}
+
+
+def _read(host: HostFs, paths: tuple[str, ...]) -> list[str | None]:
+    """Texts of files; of what is asked for as space, the numbers."""
+    spaces = [path for path in paths if path.startswith(SPACE)]
+    if not spaces:
+        return host.read_all(paths)
+    found = zip(spaces, host.space_all([path.removeprefix(SPACE) for path in spaces]), strict=True)
+    told = {path: "" if space is None else " ".join(map(str, space)) for path, space in found}
+    texts = iter(host.read_all([path for path in paths if path not in told]))
+    return [told[path] if path in told else next(texts) for path in paths]
 
 
 def _texts(host: HostFs, paths: tuple[str, ...] | list[str]) -> dict[str, str]:

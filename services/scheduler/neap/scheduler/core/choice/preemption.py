@@ -1,7 +1,8 @@
 """A place for a pod that fits nowhere, if some guests left: which node, and as few and as unimportant guests as can be.
 
     who        owners take the place of guests; guests that of guests of lower priority. Owners and protected guests
-               (common.model.protection) are never victims
+               (common.model.protection) are never victims, nor is anybody whose family or gang would fall below what
+               must stay of it: held anywhere − leaving − victims >= minimum; of a family the least important may go
     screen     nodes whose rejection would change by what is given back, and which with all guests gone had enough:
                free(kind) + guests'(kind) >= ask(kind), Σ card core left + guests' core >= core asked    [upper bound]
                at most `nodes`, those that miss the smallest part of the ask first
@@ -18,8 +19,9 @@ Source: kube-scheduler DefaultPreemption (dry run on a copy, reprieve of victims
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Final
 
 import msgspec
@@ -27,7 +29,7 @@ import numpy as np
 from msgspec import Meta
 
 from neap.common.model.placement import Placement
-from neap.common.model.protection import PROTECTED_LABELS, PROTECTED_OWNERS, may_leave
+from neap.common.model.protection import PROTECTED_LABELS, PROTECTED_OWNERS, family, may_leave, minimum
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY
 from neap.common.units import Seconds
 from neap.scheduler.core.choice.cycle import Cycle
@@ -147,7 +149,22 @@ class Preemption:
             and (not pod.guest or held.placement.workload.priority < pod.workload.priority)
         ]
         able.sort(key=lambda held: (held.placement.workload.priority, -held.at, held.placement.workload.uid))
-        return able[: settings.victims]
+        return list(islice(self._spare(able), settings.victims))
+
+    def _spare(self, able: Iterable[Held]) -> Iterator[Held]:
+        """Those whose families keep what they need of them, on all nodes together, if all of these leave."""
+        left: dict[str, int] = {}
+        for held in able:
+            workload = held.placement.workload
+            if least := minimum(workload):
+                name = family(workload)
+                if name not in left:
+                    kin = self._ledgers.families.get(name, {})
+                    left[name] = sum(not self._is_leaving(uid) for uid in kin)
+                if left[name] <= least:
+                    continue
+                left[name] -= 1
+            yield held
 
     def _screen(self, pod: Pod) -> list[int]:
         """Rows worth a look, best first."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
+from neap.common.model.protection import family, minimum
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
 from neap.scheduler.core.nodes.table import NodeTable
@@ -68,6 +69,7 @@ class Ledgers:
         self._of: dict[str, Ledger] = {}
         self._node_of: dict[str, str] = {}
         self.flocks: dict[Shape, Flock] = {}  # by lane of the gang
+        self.families: dict[str, dict[str, None]] = {}  # uids of guests of which some must stay, by family
         self.followed = 0  # the stream's sequence up to which every entry was heard
 
     def of(self, node: str) -> Ledger:
@@ -113,6 +115,8 @@ class Ledgers:
                 seen[uid] = node
         assert seen == self._node_of
         gangs = {uid for uid, node in seen.items() if self._of[node].held[uid].placement.workload.gang is not None}
+        kin = {uid for uid, node in seen.items() if minimum(self._of[node].held[uid].placement.workload)}
+        assert kin == {uid for uids in self.families.values() for uid in uids}, "a family has lost count"
         assert gangs == {uid for flock in self.flocks.values() for uid in flock.held}, "a gang has lost count"
 
     def _replace(self, ledger: Ledger, entry: Checkpoint, seq: int, now: Seconds) -> tuple[str, ...]:
@@ -131,6 +135,8 @@ class Ledgers:
     def _gain(self, ledger: Ledger, placement: Placement, at: Seconds, held: Held, now: Seconds) -> None:
         uid = placement.workload.uid
         ledger.held[uid], self._node_of[uid] = held, ledger.node
+        if minimum(placement.workload):
+            self.families.setdefault(family(placement.workload), {})[uid] = None
         gang = placement.workload.gang
         if gang is not None:
             flock = self.flocks.setdefault(gang_lane(placement.workload), Flock())
@@ -144,7 +150,15 @@ class Ledgers:
             if self._node_of.get(uid) == ledger.node:
                 del self._node_of[uid]
                 self._leave_gang(lost.placement.workload)
+                self._leave_family(lost.placement.workload)
             self._table.discharge(ledger.node, uid)
+
+    def _leave_family(self, workload: Workload) -> None:
+        name = family(workload)
+        if minimum(workload) and name in self.families:
+            self.families[name].pop(workload.uid, None)
+            if not self.families[name]:
+                del self.families[name]
 
     def _leave_gang(self, workload: Workload) -> None:
         lane = gang_lane(workload)

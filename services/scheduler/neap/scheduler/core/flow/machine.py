@@ -11,6 +11,7 @@ from math import inf
 from typing import Any, Final
 
 from neap.common.contract.catalogue import (
+    APART,
     DEVICES,
     EVICTING,
     HEADROOM,
@@ -26,6 +27,7 @@ from neap.common.contract.catalogue import (
 )
 from neap.common.contract.channel import Channel
 from neap.common.model.advice import Headroom
+from neap.common.model.apart import Apart
 from neap.common.model.device import DeviceState
 from neap.common.model.evicting import Evicting
 from neap.common.model.lifecycle import Ended, EndReason, Move, Started, Submitted
@@ -128,12 +130,19 @@ class SchedulerMachine:
             self._out.append(Count("neap_scheduler_refused_input_total", labels=labels))
             return self._out
         match event:
+            case Done(instruction=Append() as append, outcome=outcome):
+                self._settler.outcomes(self._appends.answered(append, outcome, event.at), event.at)
+                self._advance(event.at)
+            case Arrived(message=Submitted() | Started() | Ended() as told):
+                self._lifecycle(told, event.subject, event.at)
+            case Arrived(message=Placed() | Released() | Checkpoint() as entry):
+                self._ledger_entry(entry, event.seq, event.at)
             case Arrived(message=NodeUsage() as usage):
                 self._table.measure(usage, event.at)
             case Arrived(message=Headroom() as headroom):
                 self._table.offer(headroom, event.at)
-            case Arrived(message=Evicting() as evicting):
-                self._table.close(evicting, event.at)
+            case Arrived(message=(Evicting() | Apart()) as said):
+                self._table.heed(said, event.at)
             case Arrived(message=NodeTopology() as topology):
                 self._table.describe(topology)
             case Arrived(message=NodeObject() as node):
@@ -142,19 +151,12 @@ class SchedulerMachine:
                 self._profiles.learn(profile)
             case Arrived(message=DeviceState() as state):
                 self._device_state(state, event.at)
-            case Arrived(message=Submitted() | Started() | Ended() as told):
-                self._lifecycle(told, event.subject, event.at)
             case Arrived(message=Move() as move) if self.ready:
                 self._nominations.move(move, event.at)
-            case Arrived(message=Placed() | Released() | Checkpoint() as entry):
-                self._ledger_entry(entry, event.seq, event.at)
             case Gone(channel=channel, subject=subject):
                 self._gone(channel, subject, event.at)
             case Synced(channel=channel):
                 self._synced(channel, event.seq, event.at)
-            case Done(instruction=Append() as append, outcome=outcome):
-                self._settler.outcomes(self._appends.answered(append, outcome, event.at), event.at)
-                self._advance(event.at)
             case Failed(instruction=Append() as append, may_retry=may_retry):
                 self._settler.outcomes(self._appends.failed(append, event.at, may_retry=may_retry), event.at)
                 self._advance(event.at)
@@ -258,8 +260,10 @@ class SchedulerMachine:
             self._table.offer(Headroom(at=at, source=tell.SOURCE, node=node, offer={}, arithmetic={}), at)
         elif channel == DEVICES:
             self._devices.pop(node, None)
+        elif channel == APART:
+            self._table.heed(Apart(at=at, source=tell.SOURCE, node=node), at)
         elif channel == EVICTING:
-            self._table.close(Evicting(at=at, source=tell.SOURCE, node=node), at)
+            self._table.heed(Evicting(at=at, source=tell.SOURCE, node=node), at)
 
     def _synced(self, channel: Channel[Any], seq: int, at: Seconds) -> None:
         if channel == PLACEMENTS:

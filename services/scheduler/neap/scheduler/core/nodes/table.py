@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neap.common.model.advice import Headroom
+from neap.common.model.apart import Apart
 from neap.common.model.evicting import Evicting
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Placement
@@ -35,6 +36,7 @@ from neap.scheduler.core.nodes.closures import Closures
 from neap.scheduler.core.nodes.columns import Columns, code
 from neap.scheduler.core.nodes.devices import Devices
 from neap.scheduler.core.nodes.domains import Domains
+from neap.scheduler.core.nodes.feuds import Feuds
 from neap.scheduler.core.nodes.gang_cards import GangCards
 from neap.scheduler.core.nodes.keeper import Keeper, Muted
 from neap.scheduler.core.nodes.labels import machine_labels
@@ -93,10 +95,8 @@ class NodeTable:
         self.gangs = GangCards(self.columns, self.cards)
         self.devices = Devices(self.columns, self.cards, self.gangs)
         self.closures = Closures(self.columns, self.changes)
-        self.zones, self.overcommit = (
-            ZoneKeeper(self.columns, kinds),
-            Overcommit(self.columns, lambda row: self._charges[row].values()),
-        )
+        self.feuds = Feuds(self.columns, self._held)
+        self.zones, self.overcommit = ZoneKeeper(self.columns, kinds), Overcommit(self.columns, self._held)
         self.keepers = (
             self.zones,
             self.overcommit,
@@ -110,6 +110,7 @@ class NodeTable:
             Locality(self.columns),
             Leavers(self.columns),
             self.closures,
+            self.feuds,
         )
         self._unready: dict[int, None] = {}
 
@@ -223,10 +224,12 @@ class NodeTable:
             self._amounts("allocatable", kind)[row] = max(0, headroom.offer.get(kind, 0))
         self._touch(row, NodeChanged.OFFER)
 
-    def close(self, said: Evicting, at: Seconds) -> None:
-        """What a node's evictor says: whether guests may go there."""
+    def heed(self, said: Evicting | Apart, at: Seconds) -> None:
+        """What a node's evictor says, whether guests may go there; or its advisor, which services do not get on."""
         row = self.row(said.node)
-        if self.closures.tell(row, said, at):
+        if isinstance(said, Apart):
+            self.feuds.tell(row, said, at)
+        elif self.closures.tell(row, said, at):
             self._touch(row)
 
     def measure(self, usage: NodeUsage, at: Seconds) -> None:
@@ -344,6 +347,9 @@ class NodeTable:
         for kind in [name.partition("/")[2] for name in self.columns.names if name.startswith("requested/")]:
             sums = [sum(p.charged.get(kind, 0) for p in charges.values()) for charges in self._charges]
             assert list(self.columns[f"requested/{kind}"]) == sums, f"requested {kind} is not what was charged"
+
+    def _held(self, row: int) -> Iterable[Placement]:
+        return self._charges[row].values()
 
     def _amounts(self, prefix: str, kind: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         name = f"{prefix}/{kind}"
