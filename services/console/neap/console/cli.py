@@ -140,6 +140,9 @@ def why_pod(
     name: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME")],
     nats: Nats = "",
     tree: Annotated[bool, typer.Option("--tree", help="Among the pods of its owner.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With the ranking of all who could have left.")
+    ] = False,
     output: Output = "text",
     journal: Annotated[Path | None, typer.Option(help="Read a journal instead of the bus.")] = None,
 ) -> None:
@@ -159,7 +162,7 @@ def why_pod(
     else:
         if now is not None and now.found:
             typer.echo(explained.text(now) + "\n")
-        typer.echo(story.tree(pod, found) if tree and mine else story.tell(name, mine))
+        typer.echo(story.tree(pod, found) if tree and mine else story.tell(name, mine, verbose=verbose))
         if source != "bus":
             typer.echo(f"(read from {source})")
     if not mine:

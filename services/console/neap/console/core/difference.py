@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from neap.common.units import Seconds, format_duration
+from neap.console.core.moment import when
 from neap.console.core.rerun import Outcome, Place, Run
-from neap.console.core.story import when
 
 MOST_ROWS: Final = 20
 NOTICED: Final[Seconds] = 1.0  # a wait that changed by less is the same wait

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from neap.common.contract.catalogue import Candidate, Explanation
-from neap.console.core.story import when
+from neap.console.core.moment import when
 
 
 def headline(told: Explanation) -> str:

@@ -12,7 +12,7 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import RECLAIMED_CPU
 from neap.common.model.trail import TrailEntry
 from neap.console.core.figure import Sample
-from neap.console.core.story import when
+from neap.console.core.moment import when
 
 NEWSWORTHY: Final = frozenset({"chosen", "evicted", "squeezed", "refused", "requeued"})
 LAST_ACTS: Final = 8

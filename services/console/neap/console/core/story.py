@@ -10,7 +10,11 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from neap.common.model.trail import TrailEntry
+from neap.console.core import eviction
+from neap.console.core.moment import when
 
 
 def in_order(stored: Iterable[tuple[int, TrailEntry]]) -> list[TrailEntry]:
@@ -24,14 +28,10 @@ def in_order(stored: Iterable[tuple[int, TrailEntry]]) -> list[TrailEntry]:
     return ordered
 
 
-def when(at: float) -> str:
-    """Time of day, UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
-
-
-def line(entry: TrailEntry) -> str:
+def line(entry: TrailEntry, *, verbose: bool = False) -> str:
     """One act on one line, its numbers below it."""
-    head = f"{when(entry.at)}  {entry.source:<10} {entry.what:<20} {entry.why}"
+    why = entry.why if verbose else eviction.brief(entry)
+    head = f"{when(entry.at)}  {entry.source:<10} {entry.what:<20} {why}"
     numbers = [
         f"{'':>20} · {item.metric} {item.value:.6g} against {item.threshold:.6g}"
         + (f" over {item.window:.0f} s" if item.window else "")
@@ -40,15 +40,17 @@ def line(entry: TrailEntry) -> str:
     return "\n".join([head, *numbers])
 
 
-def tell(name: str, entries: Sequence[TrailEntry]) -> str:
-    """The story of one object."""
+def tell(name: str, entries: Sequence[TrailEntry], *, verbose: bool = False) -> str:
+    """The story of one object; above it why it was evicted, if it was."""
     if not entries:
         return f"{name}: nothing is known (never submitted, or older than the trail keeps)"
     services = list(dict.fromkeys(entry.source for entry in entries))
     day = datetime.fromtimestamp(entries[0].at, UTC).strftime("%Y-%m-%d")
     head = f"{name}   uid {entries[0].about.uid}   {day} (UTC)"
     foot = f"{len(entries)} acts by {', '.join(services)}; trace {entries[-1].trace}"
-    return "\n".join([head, *(line(entry) for entry in entries), foot])
+    evicted = eviction.told(entries, verbose=verbose)
+    evicted += [""] * bool(evicted)
+    return "\n".join([head, *evicted, *(line(entry, verbose=verbose) for entry in entries), foot])
 
 
 def tree(asked: str, entries: Sequence[TrailEntry]) -> str:
@@ -92,6 +94,7 @@ def as_json(entries: Sequence[TrailEntry]) -> list[dict[str, Any]]:
             "id": entry.id,
             "cause": entry.cause,
             "trace": entry.trace,
+            "eviction": msgspec.to_builtins(entry.eviction),
         }
         for entry in entries
     ]

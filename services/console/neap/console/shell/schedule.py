@@ -29,8 +29,8 @@ from neap.common.runtime.recorded import Life, read_life, repeat
 from neap.common.runtime.service import Serve
 from neap.common.runtime.settings import Sources
 from neap.console.core.difference import as_json, compare, tell
+from neap.console.core.moment import when
 from neap.console.core.rerun import Facts, Outcome, Rerun, survey
-from neap.console.core.story import when
 from neap.console.shell.reading import open_bus
 from neap.console.shell.saved import SCHEDULER, revived, save, wired
 from neap.console.shell.submitting import cluster_clock, read_workloads
