@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MEMBERS := $(sort $(wildcard libs/*) $(wildcard services/*))
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test check bench lab e2e lock generate clean
+.PHONY: help setup demo test nightly check bench lab e2e lock generate clean
 help:
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
 
@@ -22,6 +22,9 @@ demo: setup ## a day on a cluster of virtual nodes, then the table
 
 test: check ## everything that needs neither Docker nor a cluster
 	@$(BIN)/python -m pytest -q -n 2 tests
+
+nightly: setup ## 1,000 simulated days with troubles (NEAP_SEEDS, from NEAP_SEED on); a failing one says how to see it again
+	@NEAP_SEEDS=$${NEAP_SEEDS:-1000} $(BIN)/python -m tests.sim.seeds
 
 check: setup ## lint, types, layers, spelling
 	@$(BIN)/ruff check .

@@ -7,9 +7,8 @@ from dataclasses import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neap.advisor.core.assign import NONE, Cut, Stake, admit, assign, assign_dedicated
+from neap.advisor.core.assign import NONE, Cut, Stake, admit, assign, assign_dedicated, check
 from neap.advisor.core.layout import Layout
-from neap.advisor.core.machine import check
 from neap.advisor.core.sizing import Rules, Sizes, Wish, normalise, size
 from neap.common.cpuset import format_cpuset
 from neap.common.model.topology import NodeTopology, NumaNode, Zone, ZoneKind

@@ -8,11 +8,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neap.advisor.core.assign import Cut, assign
+from neap.advisor.core.assign import Cut, assign, check
 from neap.advisor.core.isolation import Part, Runner, Watch, Watches, isolate
 from neap.advisor.core.isolation import Rules as Loudness
 from neap.advisor.core.layout import Layout
-from neap.advisor.core.machine import check
 from neap.advisor.core.sizing import Bounds, Rules, Sizes, Wish, give, size
 from tests.laws.test_advisor_cutting import RULES, layouts, wishes
 

@@ -119,7 +119,8 @@ def test_who_remembers_acts_as_if_it_had_never_been_away(story: list[Any], when:
     for number, event in enumerate(events):
         if number == when:
             memory = msgspec.json.decode(msgspec.json.encode(restarted.machine.memory), type=Memory)
-            restarted.machine = EvictorMachine(Settings(node="n1", **settings), RULES, memory)
+            restarted.machine = EvictorMachine(Settings(node="n1", **settings), RULES)
+            restarted.machine.recall(memory, event.at)
             again = [Arrived(event.at, old.message, seq=old.seq) for old in stored]
             tokens = [Arrived(event.at, token, key, seq) for key, (seq, token) in restarted.bus.stored.items()]
             synced = [Synced(event.at, PLACEMENTS), Synced(event.at, EVICTION_TOKENS)]

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neap.common.contract.catalogue import (
+    APART,
     DEVICES,
     EVICTING,
     HEADROOM,
@@ -30,6 +31,7 @@ from neap.common.contract.catalogue import (
 from neap.common.contract.channel import Channel
 from neap.common.errors import WireError
 from neap.common.model.affinity import DeviceAsk
+from neap.common.model.apart import Apart, Pair
 from neap.common.model.device import Allocation, CardState, DeviceState, Enforcement
 from neap.common.model.evicting import Closure, Evicting
 from neap.common.model.lifecycle import Ended, EndReason, Started, Submitted
@@ -121,6 +123,8 @@ def lawful() -> Iterator[tuple[Channel[Any], Any, str]]:
         told: list[tuple[Channel[Any], Any]] = [
             (TOPOLOGY, topology(node)),
             (HEADROOM, an_offer(node)),
+            (APART, Apart(at=0.0, source="advisor", node=node, pairs=(
+                Pair(owner="shop/u1", guest="batch/g1", until=600.0, why="cpi"),))),
             (EVICTING, Evicting(at=0.0, source="evictor", node=node, until=30.0,
                                 closed=(Closure(rule="memory_pressure", why="512Mi, 1Gi wanted", until=30.0),))),
             (NODE_USAGE, a_usage(node, cpu=3.0, containers={"u1": 1.0, "u3": 0.5})),

@@ -26,11 +26,13 @@ from neap.virtual.history import read_history
 from neap.virtual.pace import day_settings
 from neap.virtual.simulation import LEAD, Simulation
 from tests.conftest import ROOT
+from tests.sim.after import Shadow, left_behind
 
 MACHINES = ("16amd64-8n2c", "16em64t-4s2c2t-offlines", "20em64t-hybrid-1p6c2t+2ca4co1t", "8em64t-2s4c-asymcaches")
 STEP: Seconds = MINUTE
 SETTLES = 2 * MINUTE  # from a placement to its start, from an end to its release
 LOOK = 0.8 * STEP  # after a full minute, when the scheduler has looked at what the minute brought
+CALM = 0.6  # of a minute, when nothing is under way
 FIT = re.compile(r"[1-9]\d* nodes fit")
 DAY = """
 name = "forty minutes"
@@ -132,6 +134,8 @@ class Lived:
     advice: dict[str, NodeAdvice]  # of every node, five report periods after the last trouble
     healed_at: Seconds  # when the last trouble was over
     stuck: list[str] = field(default_factory=list)
+    drifted: list[str] = field(default_factory=list)  # advisors that differ from new ones with the same memory
+    left: list[str] = field(default_factory=list)  # what still holds somebody back
     unlike: dict[str, set[str]] = field(default_factory=dict)  # by node: what runs and is not held, or the other way
     counts: dict[str, float] = field(default_factory=dict)
 
@@ -156,6 +160,12 @@ async def _live(world: Simulation, until: Seconds, healed: Seconds) -> Lived:
     async with world.running(clock) as bus:
         await clock.sleep_until(start + healed + 5 * STEP)
         advice = {node: await _advice(bus, node) for node in world.nodes}
+        await clock.sleep_until((clock.now() // STEP + CALM) * STEP)
+        shadows = [Shadow(world, bus, node) for node in world.nodes]
+        for shadow in shadows:
+            await shadow.begin()
+        await clock.sleep_until(clock.now() + 2 * STEP)
+        drifted = [odd for shadow in shadows for odd in shadow.unlike()]
         await clock.sleep_until(max(start + until, clock.now() + SETTLES) + LOOK)
         waiting = _fitting(await read_history(bus))
         await clock.sleep_until(clock.now() + 3 * STEP)
@@ -167,6 +177,8 @@ async def _live(world: Simulation, until: Seconds, healed: Seconds) -> Lived:
             advice,
             healed_at=start + healed,
             stuck=sorted(waiting & _fitting(history)),
+            drifted=drifted,
+            left=await left_behind(world, bus),
             unlike={node: odd for node in world.nodes if (odd := world.pods_on(node) ^ set(held.get(node, ())))},
             counts=world.counts,
         )
@@ -181,3 +193,17 @@ async def _advice(bus: Bus, node: str) -> NodeAdvice:
 def _fitting(history: History) -> set[str]:
     """Who could be placed, as the scheduler itself says."""
     return {uid for uid, why in history.queued.items() if FIT.match(why)}
+
+
+def flaws(lived: Lived) -> list[str]:
+    """Everything that was broken, or does not work again; in sentences."""
+    found = [*lived.breaches, *lived.drifted, *lived.left]
+    for node, advice in lived.advice.items():
+        late = advice.at - lived.healed_at
+        if late < 0:
+            found.append(f"{node}: last advised {-late:.0f} s before the last trouble was over")
+        if advice.stale:
+            found.append(f"{node}: {advice.stale}")
+    found += [f"{uid} fits, and is not placed" for uid in lived.stuck]
+    found += [f"{node}: what it runs is not what the ledger holds: {odd}" for node, odd in lived.unlike.items()]
+    return found

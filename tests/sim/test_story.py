@@ -12,6 +12,7 @@ import pytest
 from neap.common.model.lifecycle import Ended, EndReason
 from neap.common.model.trail import TrailEntry
 from neap.console.core import story
+from neap.console.core.moment import when
 from tests.conftest import HANG
 from tests.sim.small import Lived, live
 
@@ -89,15 +90,34 @@ def test_the_command_tells_what_when_why_and_who_in_text(journal: Path, guest: l
     lines = shown.stdout.splitlines()
     assert guest[0].about.uid in lines[0]
     for entry in guest:
-        assert any(line.split()[:2] == [story.when(entry.at), entry.source] and entry.why in line for line in lines), (
-            entry
-        )
+        why = entry.why if entry.eviction is None else entry.eviction.reason
+        assert any(line.split()[:2] == [when(entry.at), entry.source] and why in line for line in lines), entry
     number = next(entry.numbers[0] for entry in guest if entry.what == "evicted")
     assert (
         f"{number.metric} {number.value:.6g} against {number.threshold:.6g} over {number.window:.0f} s" in shown.stdout
     )
     assert f"{len(guest)} acts by " in lines[-2]
     assert str(journal) in lines[-1]
+
+
+def test_the_first_thing_told_is_why_it_was_evicted(journal: Path, guest: list[TrailEntry]) -> None:
+    """Whoever is asked at night: which rule, which numbers, by whose policy, what was tried, who else, what then."""
+    command = [entry.eviction for entry in guest if entry.eviction is not None][-1]
+    shown = ask(journal, f"batch/{guest[0].about.name}").stdout.splitlines()
+    assert shown[1].startswith("EVICTED ")
+    assert f"from {command.node} by rule {command.rule}" in shown[1]
+    block = {line.split()[0]: line for line in shown[2 : shown.index("")]}
+    number = command.measured[0]
+    assert command.reason in block["why"] or command.ranking in block["why"]
+    assert f"{number.metric} {number.value:.6g}, threshold {number.threshold:.6g} over" in block["measured"]
+    assert "none" in block["policy"]
+    assert command.tried[0].says in block["tried"]
+    assert f"node {command.budgets[0].spent} of {command.budgets[0].most}" in block["budgets"]
+    assert "requeued" in block["then"]
+    assert "others" in block
+    verbose = ask(journal, f"batch/{guest[0].about.name}", "--verbose").stdout
+    assert all(one.name in verbose for one in command.contenders)
+    assert verbose.count("<- this one") == 1
 
 
 def test_the_command_shows_the_pod_among_those_of_its_owner(journal: Path, guest: list[TrailEntry]) -> None:
@@ -108,7 +128,9 @@ def test_the_command_shows_the_pod_among_those_of_its_owner(journal: Path, guest
     members = [line for line in lines if line.startswith(("├─", "└─"))]
     assert len(members) == 24, "all copies of the job"
     assert sum(guest[0].about.name + ":" in line for line in members) == 1
-    assert all(entry.why in shown.stdout for entry in guest), "the one asked for is told in full"
+    assert all(entry.why in shown.stdout for entry in guest if entry.eviction is None), (
+        "the one asked for is told in full"
+    )
 
 
 def test_the_command_gives_the_five_fields_as_json(journal: Path, guest: list[TrailEntry]) -> None:

@@ -93,7 +93,9 @@ class World:
         **settings: Any,
     ) -> None:
         self.node = node
-        self.machine = EvictorMachine(Settings(node=node, **settings), rules, remembered)
+        self.machine = EvictorMachine(Settings(node=node, **settings), rules)
+        if remembered is not None:
+            self.machine.recall(remembered, remembered.heard or 0.0)
         self.bus = bus or TokenBus()
         self.closings: list[Evicting] = []
         self.said: list[str] = []

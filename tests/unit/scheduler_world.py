@@ -43,7 +43,12 @@ def policies(*names: str) -> list[Policy]:
         "load_aware": load_aware,
         "allocation": allocation,
     }
-    more = {"numa": numa, "profile_rating": profile_rating, "overcommit": overcommit, "evicting": evicting}  # where named
+    more = {
+        "numa": numa,
+        "profile_rating": profile_rating,
+        "overcommit": overcommit,
+        "evicting": evicting,
+    }  # where named
     return [Policy(name, (modules | more)[name].PLUGIN) for name in names or modules]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def a_step(request: Cores, low: float, high: float) -> Curve:
 class Loop:
     """One machine of four NUMA nodes, its pods, its advisor."""
 
-    def __init__(self, cpus: int, memory: int) -> None:
+    def __init__(self, cpus: int, memory: int, **tuning: Any) -> None:
         quarter = cpus // 4
         numa = {i: frozenset(range(i * quarter, (i + 1) * quarter)) for i in range(4)}
         folders: Folder = {f"node{i}": {} for i in numa}
@@ -76,7 +77,7 @@ class Loop:
             allocatable={MEMORY: memory * 7 // 8},
             system_cpus="0",
         )
-        self.machine = AdvisorMachine(Settings(node="n", period=1.0), POLICIES)
+        self.machine = AdvisorMachine(Settings(node="n", period=1.0, **tuning), POLICIES)
         self.placements: list[Placement] = []
         self.paths: dict[str, str] = {}
         self.before: dict[str, float] = {}

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from neap.advisor.core.machine import STORED, AdvisorMachine, Complain
+from neap.advisor.core.machine import STORED, AdvisorMachine
 from neap.advisor.core.policy import Policy
+from neap.advisor.core.refusing import Complain
 from neap.advisor.metrics import IGNORED, METRICS, REFUSED, STALE
 from neap.advisor.settings import Settings
 from neap.advisor.wiring import wire
@@ -24,6 +25,7 @@ from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
 from neap.common.runtime.plugins import load
+from neap.common.runtime.remembering import RememberingMachine
 from neap.common.runtime.tuning import TellPolicy
 from neap.common.units import GIB
 from tests.unit.policy_world import a_policy, an_edition
@@ -537,7 +539,8 @@ def test_a_guest_is_told_that_its_pool_shrank_but_not_in_every_round() -> None:
 
 async def test_the_table_wires_a_machine_with_every_plugin_and_a_voice_for_complaints() -> None:
     service = wire(Settings(node="n"), cast("Any", None))
-    assert isinstance(service.machine, AdvisorMachine)
+    assert isinstance(service.machine, RememberingMachine)
+    assert isinstance(service.machine.machine, AdvisorMachine)
     assert await service.effects[Complain](Complain("policy advisor.n", "because")) is None
 
 

@@ -7,9 +7,19 @@ import asyncio
 import msgspec
 
 from neap.common.bus.memory import MemoryBroker
-from neap.common.contract.catalogue import CHANNELS, EVICTING, EVICTIONS, HEADROOM, NODE_USAGE, PLACEMENTS, STREAMS
+from neap.common.contract.catalogue import (
+    CHANNELS,
+    EVICTING,
+    EVICTIONS,
+    HEADROOM,
+    NODE_USAGE,
+    PLACEMENTS,
+    POLICY,
+    STREAMS,
+)
 from neap.common.host.memory import MemoryHost
 from neap.common.model.lifecycle import Eviction
+from neap.common.model.policy import PolicyDocument
 from neap.common.runtime.clock import loop_clock
 from neap.common.runtime.run import run_service
 from neap.common.runtime.service import Outside
@@ -19,9 +29,10 @@ from neap.evictor.core.tokens import SharedBudgets
 from neap.evictor.settings import Settings
 from neap.evictor.wiring import wire
 from tests.unit.evictor_world import a_guest, a_report, lends, placed, shows
+from tests.unit.policy_world import a_policy, an_edition
 
 
-async def live() -> list[Eviction]:
+async def live(*policies: PolicyDocument) -> list[Eviction]:
     """Two guests of four cores, then one core is lent: reports once a second."""
     broker = MemoryBroker()
     bus, gateway, others = (broker.bus(name) for name in ("neap-evictor", "neap-gateway", "test"))
@@ -38,6 +49,8 @@ async def live() -> list[Eviction]:
 
     async with asyncio.TaskGroup() as group:
         executing = group.create_task(execute())
+        for policy in policies:
+            await broker.bus("neap-console").put(POLICY.at(room="evictor", name=policy.name), policy)
         group.create_task(run_service(wire(Settings(node="n1"), outside), outside, stop=stop, count=lambda *_: None))
         for seq, uid in enumerate(("a", "b")):
             await others.append(PLACEMENTS.at(node="n1"), placed(a_guest(uid), float(seq)), seen=seq, id=uid)
@@ -54,6 +67,17 @@ async def live() -> list[Eviction]:
 def test_an_oversold_node_sends_one_command_over_the_bus() -> None:
     (command,) = simulate(live())
     assert (command.uid, command.rule, command.at) == ("b", "reclaimed_overuse", 14.0)
+
+
+def test_an_eviction_says_which_policy_set_the_numbers_it_was_judged_by() -> None:
+    canary = a_policy(
+        "batch-canary", an_edition({"reclaimed_overuse": {"ratio": 1.5}}, version=3, reason="trial"), room="evictor"
+    )
+    (command,) = simulate(live(canary))
+    assert command.measured[0].threshold == 6.0
+    assert command.policies == ("ratio = 1.5 by policy batch-canary v3 (cluster)",)
+    (by_default,) = simulate(live())
+    assert by_default.policies == ()
 
 
 async def two_nodes() -> tuple[list[Eviction], list[str]]:

@@ -44,7 +44,7 @@ def live(asked: Cores, high: Ratio) -> tuple[list[Eviction], list[tuple[float, i
 
     Returns the evictions, and per second the time, the guests' CPUs and what is lent.
     """
-    loop, demand = Loop(CPUS, 8 * GIB), a_step(CPUS * 2 / 3, 0.2, high)
+    loop, demand = Loop(CPUS, 8 * GIB, offer_rise=1.0), a_step(CPUS * 2 / 3, 0.2, high)
     loop.start("s", QosClass.SHARED, CPUS * 2 / 3, 64 * MIB, demand, Memory(start=32 * MIB))
     for uid in ("a", "b"):
         work = Work(core_seconds=1e9, width=CPUS / 2)

@@ -168,7 +168,7 @@ def test_an_eviction_stops_the_pod_and_says_what_is_lost() -> None:
     assert acts[0] == StopPod("n1", "u1")
     ((identity, ended),) = emitted(acts)
     assert isinstance(ended, Ended)
-    assert (identity, ended.reason, ended.detail) == ("u1.1.ended", EndReason.EVICTED, "memory-pressure")
+    assert (identity, ended.reason, ended.detail) == ("u1.1.ended", EndReason.EVICTED, "memory-pressure: 0.4 > 0.2")
     (entry,) = trail(acts)
     assert entry.what == "evicted"
     assert "90 core-seconds are lost" in entry.why

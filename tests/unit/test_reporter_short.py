@@ -24,6 +24,7 @@ from neap.common.units import GIB, MIB
 from neap.console.core.topview import TopView
 from neap.evictor.core.machine import EvictorMachine
 from neap.evictor.core.rule import Rule
+from neap.evictor.core.tokens import SharedBudgets
 from neap.evictor.settings import Settings as EvictorSettings
 from neap.reporter.core.telling import Telling
 from neap.reporter.settings import Settings
@@ -92,7 +93,7 @@ def an_advisor() -> Machine:
 
 
 def an_evictor() -> Machine:
-    return EvictorMachine(EvictorSettings(node="n"), load("neap.evictor.plugins", Rule))
+    return EvictorMachine(EvictorSettings(node="n", shared=SharedBudgets(on=False)), load("neap.evictor.plugins", Rule))
 
 
 @pytest.mark.parametrize("make", [an_advisor, an_evictor])

@@ -10,6 +10,7 @@ from neap.common.contract.catalogue import PREEMPTIONS
 from neap.common.model.lifecycle import Ended, EndReason, Move, Preemption
 from neap.common.model.placement import Released
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY, RECLAIMED_CPU
+from neap.common.model.scheduling import Gang
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Count, Emit
 from neap.scheduler.core.choice.preemption import PreemptionSettings
@@ -103,6 +104,27 @@ def test_a_guest_takes_the_place_of_a_guest_of_lower_priority_only() -> None:
     world.submit(a_guest("other", cores=2, priority=1))
     world.pass_time(0.2)
     assert len(asked(world)) == 1
+
+
+def test_a_family_keeps_as_many_as_it_needs_on_all_nodes_together() -> None:
+    keeps = {"owner": "Job/train", "labels": {"neap.io/min-available": "2"}}
+    world = a_world(a_node("n1", cards=1), a_node("n2", cards=1), a_node("n3", cards=1))
+    world.submit(*(a_gpu_guest(f"t{i}", 80, **keeps) for i in range(3)))
+    assert len({world.node_of(f"t{i}") for i in range(3)}) == 3
+    world.submit(an_owner("first", gpu=(60, 1000)), an_owner("second", gpu=(60, 1000)))
+    world.pass_time(0.2)
+    assert [len(one.victims) for one in asked(world)] == [1], "two of three have to stay, and one leaves already"
+
+
+def test_members_a_gang_cannot_do_without_are_never_victims() -> None:
+    world = a_world(a_node("n1", cards=1), a_node("n2", cards=1))
+    gang = Gang(name="ring", least=2)
+    world.submit(*(a_gpu_guest(f"m{i}", 80, gang=gang) for i in range(2)))
+    world.pass_time(0.2)
+    assert {world.node_of("m0"), world.node_of("m1")} == {"n1", "n2"}
+    world.submit(an_owner("owner", gpu=(60, 1000)))
+    world.pass_time(0.2)
+    assert not asked(world)
 
 
 def test_a_node_that_costs_less_is_chosen() -> None:

@@ -8,7 +8,7 @@ was away comes back without harm.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -21,16 +21,17 @@ Act: TypeAlias = Callable[[Simulation], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Crash:
-    """One room of one node ("": a central one) is killed, and started again after `away`."""
+    """One room of one node ("": a central one) is killed, or asked to stop, and started again after `away`."""
 
     room: str
     node: str
     at: Seconds
     away: Seconds = 0.0
+    asked: bool = False
 
     async def strike(self, world: Simulation) -> None:
-        """Kill it."""
-        await world.crash(self.room, self.node)
+        """End it."""
+        await (world.end if self.asked else world.crash)(self.room, self.node)
 
     async def pass_over(self, world: Simulation) -> None:
         """Start it again."""
@@ -92,7 +93,53 @@ class Noise:
         return memory.Fault(self.subject, self.kind, share=self.share, most=self.most)
 
 
-Trouble: TypeAlias = Crash | Outage | Cut | Noise
+@dataclass(frozen=True)
+class Jump:
+    """A room of a node starts anew with a clock that is wrong, and anew with a right one after `away`.
+
+    A running process anchors its clock once, so a jump of the wall reaches it with its next life.
+    """
+
+    room: str
+    node: str
+    by: Seconds  # ahead; negative: behind
+    at: Seconds
+    away: Seconds
+
+    async def strike(self, world: Simulation) -> None:
+        """Jump."""
+        world.skew[self.room, self.node] = self.by
+        await self._again(world)
+
+    async def pass_over(self, world: Simulation) -> None:
+        """Jump back."""
+        world.skew.pop((self.room, self.node), None)
+        await self._again(world)
+
+    async def _again(self, world: Simulation) -> None:
+        if (self.room, self.node) in world.parts:  # else it finds the clock when it is started
+            await world.crash(self.room, self.node)
+            world.start(self.room, self.node)
+
+
+@dataclass(frozen=True)
+class SlowDisk:
+    """What the bus stores is acknowledged up to `most` seconds late, if its writer waits so long."""
+
+    at: Seconds
+    away: Seconds
+    most: Seconds = 4.0
+
+    async def strike(self, world: Simulation) -> None:
+        """Begin."""
+        world.broker.slow.append(self.most)
+
+    async def pass_over(self, world: Simulation) -> None:
+        """End."""
+        world.broker.slow.remove(self.most)
+
+
+Trouble: TypeAlias = Crash | Outage | Cut | Noise | Jump | SlowDisk
 
 
 def plan(*troubles: Trouble) -> list[Fault]:
@@ -100,6 +147,7 @@ def plan(*troubles: Trouble) -> list[Fault]:
     return [end for one in troubles for end in ((one.at, one.strike), (one.at + one.away, one.pass_over))]
 
 
-def over_at(troubles: Iterable[Trouble]) -> Seconds:
+def over_at(troubles: Sequence[Trouble]) -> Seconds:
     """When the last of them has passed, in seconds after the day's start; a late message lands within this too."""
-    return max((one.at + one.away + (one.most if isinstance(one, Noise) else 0.0) for one in troubles), default=0.0)
+    late = (one.most if isinstance(one, Noise | SlowDisk) else 0.0 for one in troubles)
+    return max((one.at + one.away + more for one, more in zip(troubles, late, strict=True)), default=0.0)

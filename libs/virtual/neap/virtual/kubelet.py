@@ -292,7 +292,13 @@ class KubeletMachine:
         self._tally.count_lost(eviction.uid)
         why = f"{eviction.node} stopped it, rule {eviction.rule}: {eviction.reason}; {lost:.0f} core-seconds are lost"
         return self._end(
-            run, at, reason=EndReason.EVICTED, what="evicted", why=why, detail=eviction.rule, numbers=eviction.measured
+            run,
+            at,
+            reason=EndReason.EVICTED,
+            what="evicted",
+            why=why,
+            detail=f"{eviction.rule}: {eviction.reason}",
+            numbers=eviction.measured,
         )
 
     # -- the clockwork -----------------------------------------------------------------------------------------------

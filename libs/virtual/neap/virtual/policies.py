@@ -13,7 +13,9 @@ from neap.common.errors import SettingsError
 from neap.virtual.pace import PLAIN_ROOMS, plain_settings
 from neap.virtual.simulation import ROOMS
 
+AT_ONCE: Final = ("advisor.offer_rise=1.0", "advisor.offer_drop=1.0")  # an offer is what the formula says
 PEER: Final = (
+    *AT_ONCE,
     "advisor.provision=provision_koordinator",
     "advisor.headroom=headroom_koordinator",
     "advisor.overlap=true",  # owners run on all CPUs that are not dedicated,
@@ -50,7 +52,7 @@ POLICIES: Final = {
         LendingPolicy(
             "static",
             "a fixed reservation: guests get what owners' requests leave, whatever is used",
-            ("advisor.provision=provision_fixed",),
+            (*AT_ONCE, "advisor.provision=provision_fixed", "advisor.promise_margin=10.0"),  # nothing is taken back
         ),
         LendingPolicy(
             "online-only",

@@ -30,6 +30,7 @@ from neap.common.runtime.service import Outside, Service
 from neap.common.runtime.settings import Sources
 from neap.common.telemetry.span import NoTracer, Tracer
 from neap.common.units import MINUTE, Seconds
+from neap.virtual.kernel import VirtualHost
 from neap.virtual.parts import node_names
 from neap.virtual.settings import Settings
 from neap.virtual.wiring import wire_world
@@ -50,6 +51,22 @@ class Part:
     stop: asyncio.Event
     task: asyncio.Task[None]
     running: Running
+
+
+class ShiftedClock:
+    """A clock that is wrong; negative: behind."""
+
+    def __init__(self, clock: Clock, by: Seconds) -> None:
+        self._clock, self._by = clock, by
+        self.speed = clock.speed
+
+    def now(self) -> Seconds:
+        """See Clock."""
+        return self._clock.now() + self._by
+
+    async def sleep_until(self, at: Seconds) -> None:
+        """See Clock."""
+        await self._clock.sleep_until(at - self._by)
 
 
 class Simulation:
@@ -78,6 +95,7 @@ class Simulation:
         self.parts: dict[tuple[str, str], Part] = {}
         self.counts: dict[str, float] = {}
         self._clock: Clock | None = None
+        self.skew: dict[tuple[str, str], Seconds] = {}  # how far a room's clock is ahead, from its next start on
         self._broker: MemoryBroker | None = None
         self._validate, self._record = validate, record
 
@@ -102,7 +120,11 @@ class Simulation:
 
     def pods_on(self, node: str) -> set[str]:
         """Uids of what a virtual host has, whatever anybody says about it."""
-        return set(self._world.hosts[node].pods)
+        return set(self.host(node).pods)
+
+    def host(self, node: str) -> VirtualHost:
+        """The machine itself."""
+        return self._world.hosts[node]
 
     async def run_day(self, see: Callable[[DayReport], None] = lambda _: None) -> DayReport:
         """Live through the whole day; its last report. `see` is shown every one of them."""
@@ -158,6 +180,14 @@ class Simulation:
         with suppress(asyncio.CancelledError):
             await part.task
 
+    async def end(self, name: str, node: str) -> None:
+        """End one room as its supervisor would: it says its last words; nothing if it does not run."""
+        part = self.parts.pop((name, node), None)
+        if part is not None:
+            part.stop.set()
+            await part.task
+            self.broker.disconnect(part.bus)
+
     def cut(self, node: str) -> None:
         """Take the connections of a node's rooms away (node "": those of the central ones)."""
         for part in self._on(node):
@@ -175,7 +205,8 @@ class Simulation:
         """One room on one node as it is when it is new, and its surroundings."""
         room, settings = self._rooms[name], self._settings[name]
         host = self._world.hosts[node] if node else MemoryHost()
-        outside = Outside(bus=bus, clock=self.clock, host=host, tracer=self._tracer(name), seed=self._seed)
+        clock = ShiftedClock(self.clock, by) if (by := self.skew.get((name, node))) else self.clock
+        outside = Outside(bus=bus, clock=clock, host=host, tracer=self._tracer(name), seed=self._seed)
         if name == "virtual":
             return wire_world(settings, self._world), outside
         placed = msgspec.structs.replace(settings, node=node) if room.per_node else settings

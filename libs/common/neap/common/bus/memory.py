@@ -53,6 +53,7 @@ class MemoryBroker:
         self.now: Callable[[], Seconds] = self._loop.time
         self.random = random or Random(0)
         self.faults: list[Fault] = []
+        self.slow: list[Seconds] = []  # how long the disk takes at most until it has written; the longest counts
         self.latest: Routes[Hearing[Any]] = Routes()
         self.logs: dict[str, Log] = {}
         self.buckets: dict[str, Bucket] = {}

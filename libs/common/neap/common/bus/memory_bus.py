@@ -186,6 +186,7 @@ class MemoryBus:
         written = bucket.write(key.subject, payload, _headers())
         if bucket.ttl:
             asyncio.get_running_loop().call_later(bucket.ttl, _expire, bucket, key.subject, written)
+        await self._acknowledged(what, self._patience.call)
         return written
 
     async def get(self, key: Address[M]) -> Received[M] | None:
@@ -222,6 +223,7 @@ class MemoryBus:
         outcome = log.append(to.subject, payload, _headers(), id=id)
         if isinstance(outcome, LostRace):
             raise PortError(f"emit {to.subject}: refused for its sequence, though none was expected")
+        await self._acknowledged(f"store {to.subject}", self._patience.emit)
         return outcome
 
     def consume(
@@ -236,7 +238,9 @@ class MemoryBus:
         payload, name = to.channel.encode(entry), stream_of(to.channel).name
         self.must_send(to.subject)
         log: Log = await self._reach(self.broker.logs, name, f"store {to.subject}", self._patience.call)
-        return log.append(to.subject, payload, _headers(), id=id, expected=seen)
+        outcome = log.append(to.subject, payload, _headers(), id=id, expected=seen)
+        await self._acknowledged(f"store {to.subject}", self._patience.call)
+        return outcome
 
     def follow(self, only: Pattern[M], *, after: int = 0) -> AbstractAsyncContextManager[AsyncIterator[LedgerItem[M]]]:
         """LEDGER, EVENTS: replay, then live."""
@@ -286,6 +290,15 @@ class MemoryBus:
                 yield
             finally:
                 self.broker.responders[subject].remove(here)
+
+    async def _acknowledged(self, what: str, within: Seconds) -> None:
+        """A slow disk: it is stored, and that is said late, or too late for whoever waits."""
+        if not self.broker.slow:
+            return
+        late = self.broker.random.uniform(0.0, max(self.broker.slow))
+        await asyncio.sleep(min(late, within))
+        if late > within:
+            raise Unavailable(f"{what}: no answer in {within:g} s")
 
     def _must_make(self, name: str) -> None:
         if self._rights is not None and not self._rights.may_publish(create_subject(name)):

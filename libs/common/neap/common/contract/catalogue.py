@@ -24,11 +24,13 @@ from neap.common.contract.channel import (
 )
 from neap.common.contract.lawful import entry_flaw
 from neap.common.model.advice import Applied, Headroom, NodeAdvice
+from neap.common.model.apart import Apart
 from neap.common.model.day import DayReport
 from neap.common.model.device import DeviceState
 from neap.common.model.enforcement import NodeEnforcement
 from neap.common.model.evicting import Evicting, Token
 from neap.common.model.lifecycle import Eviction, LifecycleEvent, Preemption
+from neap.common.model.memory import RoomMemory
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import LedgerEntry
 from neap.common.model.policy import PolicyDocument
@@ -174,6 +176,24 @@ EVICTION_TOKENS: Final[State[Token]] = State(
     doc="Slots of the budgets that the evictors of all nodes share; one is taken before each eviction.",
     bucket="neap-tokens",
     ttl=HOUR,
+)
+MEMORY: Final[State[RoomMemory]] = State(
+    "{room}.{node}",
+    RoomMemory,
+    says=("advisor", "evictor"),
+    hears=("advisor", "evictor"),
+    doc="What a room of a node keeps of itself, so that its next life goes on where this one ends.",
+    bucket="neap-memory",
+    max_bytes=GIB,
+)
+APART: Final[State[Apart]] = State(
+    "{node}",
+    Apart,
+    says=("advisor",),
+    hears=("advisor", "scheduler", "console"),
+    doc="Which guests' services disturbed which owners' on a node: not to be placed together.",
+    bucket="neap-apart",
+    ttl=ONE_DAY,
 )
 
 DAY_REPORT: Final[State[DayReport]] = State(
@@ -354,7 +374,7 @@ DRY_RUN: Final[Endpoint[DryRun, DryRunAnswer]] = Endpoint(
 
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
     NODE_USAGE, NODE_APPLIED, TOPOLOGY, NODES, PROFILES, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT,
-    EVICTING, EVICTION_TOKENS, WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
+    EVICTING, EVICTION_TOKENS, APART, MEMORY, WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
 )  # fmt: skip
 STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM)
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN)

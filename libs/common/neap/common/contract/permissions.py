@@ -98,12 +98,12 @@ def rights(services: Sequence[str], node: str = "", *, name: str = "") -> Rights
 
 
 def _scoped(channel: Channel[Any], service: str, node: str) -> str:
-    """The channel's subject for this service: its own node, its own policy."""
+    """The channel's subject for this service: its own node, its own policy, its own memory."""
     tokens = {}
     if service in NODE_SERVICES and node and "node" in channel.fields:
         tokens["node"] = node
-    if "room" in channel.fields and service not in channel.says:
-        tokens = {"room": service}  # whom a policy is for, its reader finds out
+    if "room" in channel.fields and (service in NODE_SERVICES or service not in channel.says):
+        tokens["room"] = service  # whom a policy is for, its reader finds out
     return wire_subject(channel, channel.only(**tokens).subject)
 
 

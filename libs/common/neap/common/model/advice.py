@@ -59,6 +59,21 @@ class PoolAdvice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str  # the arithmetic
 
 
+class Noisy(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest that slows an owner down, as far as the numbers can say, and what is done about it."""
+
+    uid: str  # of the guest
+    attempt: int
+    owner: str  # namespace/name of who suffers
+    signal: str  # what it suffers from, such as "cpi"
+    value: float  # when the guest was named
+    threshold: float  # what is usual for that owner at that load, and then some
+    since: float
+    quota: float  # cores it is held to
+    leave: bool = False  # holding it back was not enough: it should go
+    reason: str = ""  # with the numbers
+
+
 class NodeAdvice(msgspec.Struct, frozen=True, kw_only=True):
     """The whole advice for one node; replaces the one before. Valid until `expires` (clock port)."""
 
@@ -71,6 +86,7 @@ class NodeAdvice(msgspec.Struct, frozen=True, kw_only=True):
     cgroups: tuple[CgroupAdvice, ...]
     resctrl: tuple[ResctrlAdvice, ...] = ()
     stale: str = ""  # why this is the conservative default, if it is
+    noisy: tuple[Noisy, ...] = ()
 
 
 class Headroom(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,6 +114,9 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True):
     tried: tuple[Tried, ...] = ()
     contenders: tuple[Contender, ...] = ()  # best victim first, at most ten
     budgets: tuple[Spent, ...] = ()
+    policies: tuple[
+        str, ...
+    ] = ()  # what live policy says of the rule: "ratio = 1.5 by policy batch-canary v3 (cluster)"
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

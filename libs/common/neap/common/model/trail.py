@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from neap.common.model.lifecycle import Measured
+from neap.common.model.lifecycle import Eviction, Measured
 
 
 class ObjectRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,3 +30,4 @@ class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):
     trace: str = ""  # hex trace id of the object
     cause: str = ""  # id of the entry or message that led to this one
     parent: str = ""  # owner, "Deployment/feed", for --tree
+    eviction: Eviction | None = None  # the command behind "chosen for eviction": ranking, what was tried, budgets

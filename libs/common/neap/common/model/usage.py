@@ -76,6 +76,16 @@ class DeviceUsage(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None  # bytes in use on a card
 
 
+class FilesystemUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """A file system that pods share, by a path in it; bytes and inodes that anybody but root can use."""
+
+    path: str
+    size: int | None = None
+    free: int | None = None
+    inodes: int | None = None  # None as well where it makes them as it needs them
+    inodes_free: int | None = None
+
+
 class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
     """One report of one node."""
 
@@ -98,6 +108,7 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[DeviceUsage, ...] = ()
     rdma: tuple[DeviceUsage, ...] = ()
     disks: tuple[DeviceUsage, ...] = ()
+    filesystems: tuple[FilesystemUsage, ...] = ()
     cards: tuple[DeviceUsage, ...] = ()  # busy: share of the period the card computed
     containers: tuple[ContainerUsage, ...] = ()
     since: int = 0  # 0: all containers are listed; else only those that changed since the report of this seq

@@ -116,6 +116,7 @@ class Tuning(Generic[S]):
         self._labels: dict[str, str] = {}  # as the cluster has them
         self._machine_labels: dict[str, str] = {}  # as the machine says
         self._services: dict[str, S] = {}
+        self._found: dict[str, Effective] = {"": Effective()}  # by service; empty: the node
         self._for_services = False  # whether any document speaks of one
         self._until = math.inf
         self._refused: frozenset[tuple[str, int]] = frozenset()
@@ -163,9 +164,20 @@ class Tuning(Generic[S]):
         if service not in self._services:
             found = self._resolved(self._at, service)
             self._until = min(self._until, found.until)
-            mine = self._tunable.fit(found.values, self._default)
+            mine, self._found[service] = self._tunable.fit(found.values, self._default), found
             self._services[service] = self.settings if mine == self.settings else mine
         return self._services[service]
+
+    def claims(self, prefix: str, workload: Workload | None = None) -> tuple[str, ...]:
+        """What policy says of the keys below a prefix: "ratio = 1.5 by policy batch-canary v3 (pool=batch)"."""
+        if workload is not None:
+            self.of(workload)
+        found = self._found.get(service_of(workload) if workload is not None else "", self._found[""])
+        return tuple(
+            f"{key.removeprefix(prefix)} = {won.value} by policy {won.document} v{won.version} ({won.scope})"
+            for key, provenance in found.provenance.items()
+            if key.startswith(prefix) and (won := provenance.won)
+        )
 
     def _capped(self, documents: dict[str, PolicyDocument]) -> dict[str, PolicyDocument]:
         return {name: documents[name] for name in sorted(documents)[:MOST_DOCUMENTS]}
@@ -179,6 +191,7 @@ class Tuning(Generic[S]):
         self._for_services = any(edition.tier is Tier.SERVICE for edition in editions)
         found = self._resolved(at)
         self._until, self._services, self.round = found.until, {}, self.round + 1
+        self._found = {"": found}
         said: list[Instruction] = []
         refused = {(absent.document, absent.version): absent for absent in found.refused}
         for key in sorted(refused.keys() - self._refused):

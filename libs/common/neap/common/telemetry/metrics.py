@@ -78,6 +78,9 @@ METRICS: Final = (
     gauge("neap_instructions_waiting_count", "Instructions waiting for the bus.", "service"),
     counter("neap_policy_refused_total", "Editions of policy documents that did not hold.", "service"),
     counter("neap_policy_changes_total", "Times policy changed the settings in force.", "service"),
+    counter(
+        "neap_memory_refused_total", "Memories of an earlier life, or of this one, that were of no use.", "service"
+    ),
     counter("neap_effects_failed_total", "Instructions that could not be carried out.", "effect"),
     gauge("neap_service_ready_count", "Services that have read everything stored.", "service"),
     gauge("neap_bus_connected_count", "1 while the bus is reachable."),

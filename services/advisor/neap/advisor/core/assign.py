@@ -258,3 +258,15 @@ def _end(layout: Layout, cpus: CpuSet, before: Cut, count: int) -> CpuSet:
     had = layout.ordered(cpus & before.reclaimed)[-count:] if count else []
     rest = [cpu for cpu in reversed(layout.ordered(cpus)) if cpu not in had]
     return frozenset([*had, *rest[: count - len(had)]])
+
+
+def check(cut: Cut, layout: Layout) -> None:
+    """Raise AssertionError naming the law that a cut breaks."""
+    shared = list({cpus: None for _, cpus in sorted(cut.shared.items())})  # pools told to share all are one
+    parts = [*cut.dedicated.values(), *shared, cut.lent]
+    union = NONE.union(*parts)
+    assert union <= layout.lendable, f"CPUs {sorted(union - layout.lendable)} are not to lend"
+    assert sum(map(len, parts)) == len(union), f"pools overlap: {cut}"
+    assert cut.overlap <= NONE.union(*shared), f"guests on CPUs of nobody: {cut.overlap}"
+    if layout.lendable - NONE.union(*cut.dedicated.values()):
+        assert cut.reclaimed, "the reclaimed pool is empty although not everything is dedicated"

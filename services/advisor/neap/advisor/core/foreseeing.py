@@ -65,6 +65,12 @@ def foreseen(
     return view if told is None else replace(view, forecast=told)
 
 
+def portrait_flaw(profile: ServiceProfile) -> str:
+    """Why nothing can be foretold from it, though it tries to; empty if something can, or it does not."""
+    odd = sorted(kind for kind in (CPU, MEMORY) if kind in profile.portrait and _usable(profile.portrait[kind]) is None)
+    return f"portrait of {', '.join(odd)}: not {HOURS} amounts of at least 0" if odd else ""
+
+
 def _usable(portrait: Sequence[float]) -> tuple[float, ...] | None:
     good = len(portrait) == HOURS and all(math.isfinite(amount) and amount >= 0 for amount in portrait)
     return tuple(portrait) if good else None

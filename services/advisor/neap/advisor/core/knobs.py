@@ -11,8 +11,8 @@ kubelet's conversion of shares to weights, 1 + (shares − 2) × 9999 / 262142 w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -34,27 +34,34 @@ HIGH_OF_MAX: Final = 0.95  # memory.high relative to memory.max; katalyst-core m
 OOM_SCORE: Final[Mapping[str, int]] = {RECLAIMED: 1000, SHARE: 100, DEDICATED: -500, SYSTEM: -900}
 
 
+class Limits(NamedTuple):
+    """What is on top of that.
+
+    `narrowed`: targets that were given memory nodes before, so who may have all again must be told.
+    `cap`: cores all guests together may use. `curbs`: of guests that disturb an owner, by uid.
+    """
+
+    narrowed: Set[str] = frozenset()
+    cap: Cores | None = None
+    curbs: Mapping[str, Knobs] = {}
+
+
 def cgroups(
     pods: Sequence[Pod],
     plan: Plan,
     memory: MemoryPlan,
     layout: Layout,
     settings: Settings,
-    *,
-    narrowed: Set[str],
-    cap: Cores | None = None,
+    limits: Limits,
 ) -> tuple[CgroupAdvice, ...]:
-    """The class of guests first, then what other classes get, then every pod by uid.
-
-    `narrowed`: targets that were given memory nodes before, so who may have all again must be told.
-    `cap`: cores all guests together may use.
-    """
+    """The class of guests first, then what other classes get, then every pod by uid."""
+    narrowed = limits.narrowed
     lists = {name: format_cpuset(cpus) or None for name, cpus in plan.cut.shared.items()}
     lists[RECLAIMED] = format_cpuset(plan.cut.reclaimed) or None
     lists[SYSTEM] = format_cpuset(layout.system) or None
     group = replace(
         _class_knobs(lists[RECLAIMED], settings),
-        cpu_max=cap,
+        cpu_max=limits.cap,
         mems=plan.binding.mems("", layout, narrowed=GUESTS in narrowed),
     )
     advice = [_advice(GUESTS, RECLAIMED, group, memory)]
@@ -65,6 +72,7 @@ def cgroups(
         if pool == RECLAIMED:
             home = plan.cut.reclaimed & _within(pod, plan, layout)
             knobs = _guest(pod, format_cpuset(home) or None, guest_quota(home, layout, settings), settings)
+            knobs = _curbed(knobs, limits.curbs.get(pod.uid))
         elif pool == DEDICATED:
             knobs = _owner(pod, format_cpuset(plan.cut.dedicated[pod.uid]), pool)
         else:
@@ -119,5 +127,18 @@ def _guest(pod: Pod, cpus: str | None, quota: Cores, settings: Settings) -> Knob
     )
 
 
+def _curbed(knobs: Knobs, curb: Knobs | None) -> Knobs:
+    """The narrower quota of both."""
+    if curb is None:
+        return knobs
+    quotas = [quota for quota in (knobs.cpu_max, curb.cpu_max) if quota is not None]
+    return replace(merged(knobs, curb), cpu_max=min(quotas, default=None))
+
+
 def _owner(pod: Pod, cpus: str | None, pool: str) -> Knobs:
     return Knobs(cpus=cpus, cpu_weight=weight(pod.request), oom_score_adj=OOM_SCORE.get(pool, OOM_SCORE[SHARE]))
+
+
+def with_mems(advice: Iterable[CgroupAdvice]) -> frozenset[str]:
+    """Targets that are given memory nodes."""
+    return frozenset(cgroup.target for cgroup in advice if cgroup.knobs.mems is not None)

@@ -85,6 +85,18 @@ class Layout:
         return sorted((cpu for cpu in cpus if cpu in self.core_of), key=lambda cpu: (self.core_of[cpu], cpu))
 
 
+def layout_of(topology: NodeTopology, before: Layout | None) -> Layout:
+    """What is in force after one more topology.
+
+    Raises:
+        InputError: it cannot be read; or it leaves the system, which had CPUs, none of those it names.
+    """
+    layout = Layout.of(topology)
+    if before is not None and before.system and topology.system_cpus and not layout.system:
+        raise InputError(f"topology of {topology.node}: it has none of the system's CPUs {topology.system_cpus[:80]}")
+    return layout
+
+
 def _caches(zone: Zone) -> Iterator[tuple[int, int]]:
     """(CPU, L3 number) for every CPU below an L3 zone; numbered by their first CPU, so that indexes may repeat."""
     if zone.kind is ZoneKind.L3:

@@ -47,6 +47,9 @@ class Lending:
     firm: dict[str, float] = field(default_factory=dict)  # capacity − reserved − what owners asked for
     past: dict[str, Past] = field(default_factory=dict)
     highest: tuple[tuple[Seconds, int], ...] = ()  # milli-cores offered at most, by the minute; the last ones
+    measured: tuple[
+        str, ...
+    ] = ()  # kinds whose use by the system was known once: without it such an offer rises no more
 
     def most(self, at: Seconds, horizon: Seconds) -> int:
         """Whole CPUs that were offered at most within a time."""
@@ -88,6 +91,7 @@ def nothing(why: str, settings: Settings, at: Seconds, before: Lending | None = 
         None if before is None else before.cap,
         at,
         past=_remembered(offer, before, settings, at),
+        measured=() if before is None else before.measured,
     )
 
 
@@ -111,15 +115,17 @@ def lend(
     arithmetic: dict[str, str] = {}
     firm = {view.kind: view.capacity - view.reserved - view.asked for view in views}
     cap: Cores | None = None
+    measured = _measured(views, before)
     for view in views:
         scale = 1000 if view.kind == RECLAIMED_CPU else 1
+        sound = growing and (view.system is not None or view.kind not in measured)
         last = None if before is None else before.offer.get(view.kind, 0)
         seen = replace(view, last=None if last is None else last / scale)
         raw = chosen.headroom.advise(seen, chosen.headroom_settings)
         amount, text = int(raw.amount * scale + 1e-6), raw.arithmetic
         if before is not None and last is not None:
             node, minutes = view.capacity * scale, max(0.0, at - before.at) / MINUTE
-            most = last + (ceil(node * settings.offer_rise * minutes) if growing else 0)
+            most = last + (ceil(node * settings.offer_rise * minutes) if sound else 0)
             if before.stale and (view.supply is None or chosen.headroom.within):  # then their CPUs are bound enough
                 most = max(most, amount)
             least = last - ceil(node * settings.offer_drop * minutes)
@@ -133,7 +139,7 @@ def lend(
         if raw.cap is not None:
             cap = raw.cap
             if before is not None and before.cap is not None:
-                cap = min(cap, before.cap + (view.capacity * settings.grow_step if growing else 0.0))
+                cap = min(cap, before.cap + (view.capacity * settings.grow_step if sound else 0.0))
     return Lending(
         offer,
         arithmetic,
@@ -142,7 +148,13 @@ def lend(
         firm=firm,
         past=_remembered(offer, before, settings, at, _usable(views, offer)),
         highest=_highest(offer, before, settings, at),
+        measured=measured,
     )
+
+
+def _measured(views: Sequence[HeadroomView], before: Lending | None) -> tuple[str, ...]:
+    known = {view.kind for view in views if view.system is not None}
+    return tuple(sorted(known.union(() if before is None else before.measured)))
 
 
 def _usable(views: Sequence[HeadroomView], offer: Mapping[str, int]) -> dict[str, int]:
@@ -211,7 +223,7 @@ def cpu_view(
         kind=RECLAIMED_CPU,
         capacity=float(len(layout.usable)),
         reserved=float(len(layout.system)),
-        system=None if usage.cpu is None else max(0.0, usage.cpu - explained),
+        system=None if (busy := _believed(usage.cpu, 2.0 * len(layout.usable))) is None else max(0.0, busy - explained),
         claims=tuple(claims),
         used=sum(tracks[pod.uid].likely for pod in owners),
         asked=sum(pod.request for pod in owners),
@@ -232,6 +244,11 @@ def _supply(plan: Plan, pods: Sequence[Pod], tracks: Mapping[str, Track]) -> Sup
     return Supply(cpus=float(len(plan.cut.reclaimed)), busy=guests + behind, guests=guests)
 
 
+def _believed(amount: float | None, most: float) -> float | None:
+    """None where no machine that has `most` can have this."""
+    return amount if amount is not None and 0 <= amount <= most else None
+
+
 def memory_offer_view(facts: Facts, settings: Settings) -> HeadroomView:
     """Bytes: owners claim the peak of their working set with room to grow, or their request until that is known.
 
@@ -250,7 +267,7 @@ def memory_offer_view(facts: Facts, settings: Settings) -> HeadroomView:
             measured += max(track.memory)
         else:
             asked += max(pod.memory, *track.memory, 0)
-    available = facts.usage.memory_available if facts.usage is not None else None
+    available = _believed(facts.usage.memory_available if facts.usage is not None else None, capacity)
     return HeadroomView(
         kind=RECLAIMED_MEMORY,
         capacity=float(capacity),

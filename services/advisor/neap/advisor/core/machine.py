@@ -7,33 +7,37 @@ folds. After a restart the last advice tells which CPUs everybody has, and who i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+from neap.advisor.core import neighbours, remembered
 from neap.advisor.core.alarms import alarms
-from neap.advisor.core.assign import NONE, Cut
-from neap.advisor.core.foreseeing import foreseen
+from neap.advisor.core.assign import check
+from neap.advisor.core.foreseeing import foreseen, portrait_flaw
 from neap.advisor.core.hearing import Heard, hear
-from neap.advisor.core.knobs import cgroups
-from neap.advisor.core.layout import Layout
+from neap.advisor.core.knobs import Limits, cgroups, with_mems
+from neap.advisor.core.layout import Layout, layout_of
 from neap.advisor.core.lending import Lending, cpu_view, lend, memory_offer_view, nothing
-from neap.advisor.core.memory import Facts, MemoryPlan, advised, memory_view, plan_memory
+from neap.advisor.core.memory import Facts, MemoryPlan, advised, capacity_of, memory_view, plan_memory
 from neap.advisor.core.plan import Plan, Recall, Round, adopt, plan, pools
 from neap.advisor.core.pod import Pod, Track
 from neap.advisor.core.policy import HeadroomView, Policy, choose
+from neap.advisor.core.refusing import refuse
 from neap.advisor.core.story import Scene, Told, tell
 from neap.advisor.core.tuning import tunable
 from neap.advisor.metrics import ADVICE as ADVISED
-from neap.advisor.metrics import IGNORED, REFUSED, STALE
+from neap.advisor.metrics import IGNORED, STALE
 from neap.advisor.settings import Settings
-from neap.common.contract.catalogue import ADVICE, HEADROOM, NODES, PLACEMENTS, POLICY, PROFILES, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, APART, HEADROOM, NODES, PLACEMENTS, POLICY, PROFILES, TOPOLOGY
 from neap.common.contract.channel import Channel
 from neap.common.cpuset import parse_cpuset
 from neap.common.errors import InputError
-from neap.common.model.advice import CgroupAdvice, Headroom, NodeAdvice
+from neap.common.model.advice import Headroom, NodeAdvice
+from neap.common.model.apart import Apart
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released, fold
 from neap.common.model.profile import ServiceProfile
+from neap.common.model.resource import LARGEST, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Decide, Event, Failed, Gone, Instruction, Put, Synced, Tick
@@ -42,14 +46,6 @@ from neap.common.units import Seconds, format_duration
 
 NAME: Final = "advisor"
 STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, POLICY, NODES)  # what must be known before anything is decided
-
-
-@dataclass(frozen=True, slots=True)
-class Complain(Instruction):
-    """Say in the log which input was refused, and why."""
-
-    what: str
-    why: str
 
 
 class AdvisorMachine:
@@ -71,6 +67,7 @@ class AdvisorMachine:
         self._recall = Recall()
         self._plan: Plan | None = None
         self._memory = MemoryPlan()
+        self._neighbours = neighbours.Neighbourhood()
         self._narrowed: frozenset[str] = frozenset()  # targets with memory nodes in the last advice
         self._seq = 0
         self._advice: NodeAdvice | None = None  # the last one said, by this or an earlier life
@@ -79,6 +76,26 @@ class AdvisorMachine:
         self._headroom: tuple[Seconds, Lending] | None = None  # the last one said
         self._told: dict[str, Told] = {}
         self._profiles: dict[str, ServiceProfile] = {}  # by subject
+        self._earlier = remembered.Memory()  # what an earlier life knew
+        self._heard_before: Heard | None = None  # what it heard
+
+    @property
+    def memory(self) -> remembered.Memory:
+        """All that must not be forgotten."""
+        if self._ready_at is None:
+            return self._earlier
+        heard, provision = self._heard or self._heard_before, self._settings.provision
+        full = None if heard is None else heard.full
+        parts = (self._tracks, self._recall, self._lending, neighbours.kept(self._neighbours), self._told, full)
+        return remembered.memory_of(*parts, seq=self._seq, provision=provision)
+
+    def recall(self, memory: remembered.Memory, at: Seconds) -> None:
+        """See Mindful; it is made use of once everything stored is known."""
+        remembered.check_memory(memory)
+        self._earlier, full = memory, remembered.full_report(memory)
+        if full is not None and full.at <= at + self._patience:
+            self._heard_before = Heard(full, full, known=False)
+        self._neighbours = neighbours.together(memory.neighbours, self._neighbours)
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """The only mutator."""
@@ -100,9 +117,13 @@ class AdvisorMachine:
             case Arrived(message=NodeAdvice() as advice):
                 self._hear_advice(advice)
             case Arrived(message=ServiceProfile() as profile, subject=subject):
+                if flaw := portrait_flaw(profile):
+                    return refuse("profiles", f"profile of {profile.key}", InputError(flaw))
                 self._profiles[subject] = profile
             case Gone(channel=channel, subject=subject) if channel == PROFILES:
                 self._profiles.pop(subject, None)
+            case Arrived(message=Apart() as said):
+                self._neighbours = neighbours.recalled(self._neighbours, said)
             case Gone(channel=channel) if channel == ADVICE and self._ready_at is not None:
                 self._advice = None
             case Failed(instruction=Put(key=key)):
@@ -116,15 +137,17 @@ class AdvisorMachine:
 
     def _hear_usage(self, at: Seconds, usage: NodeUsage) -> Sequence[Instruction]:
         newest = self._heard.usage.at if self._heard is not None else float("-inf")
-        if usage.at <= newest or usage.at > at + self._patience:
+        if not newest < usage.at <= at + self._patience:
             return (Count(IGNORED),)
-        self._heard = hear(usage, self._heard)
+        self._heard = hear(usage, self._heard or self._heard_before)
         by_uid: dict[str, list[ContainerUsage]] = {}
         for container in self._heard.usage.containers:
             by_uid.setdefault(container.uid, []).append(container)
-        most = float(len(self._layout.usable)) if self._layout is not None else float("inf")
+        layout, topology = self._layout, self._topology
+        cpus = float(len(layout.usable)) if layout is not None else float("inf")
+        memory = capacity_of(topology) or LARGEST if topology is not None else LARGEST
         for uid, track in self._tracks.items():
-            track.observe(by_uid.get(uid, ()), self._settings.smoothing, most)
+            track.observe(by_uid.get(uid, ()), self._settings.smoothing, cpus, memory)
         return self._advise(at, fresh=True)
 
     def _hear_entry(self, at: Seconds, entry: LedgerEntry) -> Sequence[Instruction]:
@@ -144,9 +167,9 @@ class AdvisorMachine:
 
     def _hear_topology(self, at: Seconds, topology: NodeTopology) -> Sequence[Instruction]:
         try:
-            layout = Layout.of(topology)
+            layout = layout_of(topology, self._layout)
         except InputError as error:
-            return _refuse("topology", f"topology of {topology.node}", error)
+            return refuse("topology", f"topology of {topology.node}", error)
         self._topology, self._layout = topology, layout
         return self._start(at) if self._ready_at is None else self._advise(at)
 
@@ -174,6 +197,8 @@ class AdvisorMachine:
             self._advice = None
         elif channel == HEADROOM:
             self._headroom = None
+        elif channel == APART:
+            self._neighbours = neighbours.untold(self._neighbours)
 
     def _start(self, at: Seconds) -> Sequence[Instruction]:
         """Once everything stored is known: take over from the earlier life."""
@@ -181,7 +206,8 @@ class AdvisorMachine:
             return ()
         self._ready_at = at
         self._refresh_pods()
-        return [*(self._take_over(self._advice, self._layout) if self._advice is not None else ()), *self._advise(at)]
+        said = self._take_over(self._advice, self._layout) if self._advice is not None else ()
+        return [*said, *self._go_on(self._earlier, self._layout), *self._advise(at)]
 
     def _take_over(self, advice: NodeAdvice, layout: Layout) -> Sequence[Instruction]:
         """CPUs stay where they are; whoever was advised before is known and has been told."""
@@ -190,14 +216,31 @@ class AdvisorMachine:
             self._recall = adopt(advice, layout, self._settings.calm_rounds, start, behind=self._settings.overlap)
         except InputError as error:
             self._advice = None
-            return _refuse("advice", f"last advice of {advice.node}", error)
+            return refuse("advice", f"last advice of {advice.node}", error)
         self._memory = MemoryPlan(advised(advice))
-        self._narrowed = _with_mems(advice.cgroups)
+        self._narrowed = with_mems(advice.cgroups)
         for cgroup in advice.cgroups:
             uid = cgroup.target.removeprefix("pod/")
             if uid in self._tracks:
                 self._tracks[uid].reports = self._settings.settle
                 self._told[uid] = Told(advice.at, len(parse_cpuset(cgroup.knobs.cpus or "")))
+        return ()
+
+    def _go_on(self, memory: remembered.Memory, layout: Layout) -> Sequence[Instruction]:
+        """Put what an earlier life knew on top of what the last advice tells; of pods and pools that are still here."""
+        start, seq = self._chosen.provision.start, self._advice.seq if self._advice is not None else 0
+        try:
+            self._recall = remembered.pools_again(
+                self._recall, memory, start, seq=seq, provision=self._settings.provision
+            )
+        except InputError as error:
+            return refuse("memory", "what an earlier life remembered", error)
+        assert self._topology is not None
+        self._told |= remembered.pods_again(self._tracks, memory)
+        self._lending = remembered.lending_again(
+            memory, {RECLAIMED_CPU: 1000 * len(layout.usable), RECLAIMED_MEMORY: capacity_of(self._topology)}
+        )
+        self._earlier = remembered.Memory()
         return ()
 
     # -- what is decided ----------------------------------------------------------------------------------------------
@@ -226,14 +269,31 @@ class AdvisorMachine:
             return ()
         known = bool(blind) or (self._heard is not None and self._heard.known)
         fresh = fresh and known and not blind
-        view = Round(self._layout, self._pods, self._tracks, fresh=fresh, stale=bool(blind), known=known)
+        view = Round(
+            self._layout,
+            self._pods,
+            self._tracks,
+            fresh=fresh,
+            stale=bool(blind),
+            known=known,
+            promised=0 if self._lending is None else self._lending.most(at, self._settings.promise_horizon),
+        )
         made = self._plan = plan(view, self._recall, self._chosen, self._settings)
         self._recall = made.recall
         if known:
             self._memory = self._remember(made, blind, fresh=fresh)
             self._lending = self._lend(at, made, blind, fresh=fresh)
-        said = [*self._say_advice(at, made, blind or ""), *(self._say_headroom(at) if known else ())]
+        said = self._judge(at) if fresh else []
+        said += [*self._say_advice(at, made, blind or ""), *(self._say_headroom(at) if known else ())]
         return [Count(STALE), *said] if blind else said
+
+    def _judge(self, at: Seconds) -> list[Instruction]:
+        """Who disturbs whom, after one more report."""
+        assert self._layout is not None
+        seen = self._heard.usage.containers if self._heard is not None else ()
+        scene = neighbours.Scene(at, self._settings.node, self._pods, self._tracks, seen, self._layout)
+        self._neighbours, said = neighbours.judge(self._neighbours, scene, self._settings.interference)
+        return said
 
     def _remember(self, made: Plan, blind: str | None, *, fresh: bool) -> MemoryPlan:
         assert self._topology is not None
@@ -263,12 +323,14 @@ class AdvisorMachine:
         assert self._layout is not None
         settings, last = self._settings, self._advice
         cap = None if self._lending is None else self._lending.cap
-        matter = (made.cut, made.binding, self._memory.knobs, self._pods, settings, self._layout, bool(stale), cap)
+        noisy, curbs = neighbours.noisy(self._neighbours), neighbours.held(self._neighbours)
+        parts = (self._memory.knobs, self._pods, settings, self._layout, bool(stale), cap)
+        matter = (made.cut, made.binding, *parts, noisy, curbs)
         changed = last is None or matter != self._said
         if last is not None and not changed and at < (last.at + last.expires) / 2:
             return ()
-        targets = cgroups(self._pods, made, self._memory, self._layout, settings, narrowed=self._narrowed, cap=cap)
-        self._narrowed = _with_mems(targets)
+        targets = cgroups(self._pods, made, self._memory, self._layout, settings, Limits(self._narrowed, cap, curbs))
+        self._narrowed = with_mems(targets)
         advice = NodeAdvice(
             at=at,
             source=NAME,
@@ -278,6 +340,7 @@ class AdvisorMachine:
             pools=pools(made, self._layout, self._memory.reason),
             cgroups=targets,
             stale=stale,
+            noisy=noisy,
         )
         self._advice, self._said, self._seq = advice, matter, advice.seq
         lines = self._tell(advice, made) if changed else ()
@@ -326,23 +389,3 @@ class AdvisorMachine:
             assert inside <= self._plan.cut.dedicated[uid], f"{uid} has not all of NUMA node {node}, which it has alone"
         assert self._pods == [Pod.of(self._held[uid]) for uid in sorted(self._held)], "pods differ from the ledger"
         assert set(self._tracks) == set(self._held), "usage is tracked of pods that are not here"
-
-
-def _with_mems(advice: Iterable[CgroupAdvice]) -> frozenset[str]:
-    return frozenset(cgroup.target for cgroup in advice if cgroup.knobs.mems is not None)
-
-
-def check(cut: Cut, layout: Layout) -> None:
-    """Raise AssertionError naming the law that a cut breaks."""
-    shared = list({cpus: None for _, cpus in sorted(cut.shared.items())})  # pools told to share all are one
-    parts = [*cut.dedicated.values(), *shared, cut.lent]
-    union = NONE.union(*parts)
-    assert union <= layout.lendable, f"CPUs {sorted(union - layout.lendable)} are not to lend"
-    assert sum(map(len, parts)) == len(union), f"pools overlap: {cut}"
-    assert cut.overlap <= NONE.union(*shared), f"guests on CPUs of nobody: {cut.overlap}"
-    if layout.lendable - NONE.union(*cut.dedicated.values()):
-        assert cut.reclaimed, "the reclaimed pool is empty although not everything is dedicated"
-
-
-def _refuse(channel: str, what: str, error: Exception) -> Sequence[Instruction]:
-    return (Count(REFUSED, labels={"channel": channel}), Complain(what, str(error)))

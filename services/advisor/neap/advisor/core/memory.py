@@ -110,8 +110,9 @@ def memory_view(facts: Facts, before: Mapping[str, Knobs], *, fresh: bool, blind
 
 
 def capacity_of(topology: NodeTopology) -> Bytes:
-    """The machine's memory."""
-    return topology.capacity.get(MEMORY, 0) or sum(node.memory for node in topology.numa)
+    """The machine's memory; the less where two of its sources contradict each other."""
+    known = (topology.capacity.get(MEMORY, 0), sum(node.memory for node in topology.numa))
+    return min((amount for amount in known if amount > 0), default=0)
 
 
 def _free(node: NumaNode, seen: NumaUsage | None) -> Bytes:

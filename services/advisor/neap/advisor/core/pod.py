@@ -15,7 +15,7 @@ from neap.common.model.enhancement import Enhancement, enhancement
 from neap.common.model.manifest import kube_qos
 from neap.common.model.placement import Placement
 from neap.common.model.qos import QosClass
-from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
+from neap.common.model.resource import CPU, LARGEST, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.trail import ObjectRef
 from neap.common.model.usage import ContainerUsage
 from neap.common.model.workload import Workload
@@ -107,14 +107,19 @@ class Track:
     def __post_init__(self) -> None:
         self.cpu, self.memory = deque(maxlen=self.window), deque(maxlen=self.window)
 
-    def observe(self, containers: Sequence[ContainerUsage], smoothing: Ratio, most: Cores) -> None:
-        """Fold one report's containers of this pod; `most` is what the machine has, more is not believed."""
+    def observe(
+        self, containers: Sequence[ContainerUsage], smoothing: Ratio, most: Cores, memory: Bytes = LARGEST
+    ) -> None:
+        """Fold one report's containers of this pod; `most` and `memory` are what the machine has, more is not believed.
+
+        A little more CPU is a report that came late; far more is a report of nothing.
+        """
         cpus: list[Cores | None] = []
         memories: list[Bytes | None] = []
         stalls: list[Ratio] = []
         waits: list[float | None] = []
         for usage in containers:
-            cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < math.inf else None)
+            cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < min(2 * most, math.inf) else None)
             memories.append(usage.memory if usage.working_set is None else usage.working_set)
             if usage.cpu_stall is not None:  # since the last reading, or the average that lags behind
                 stall = usage.cpu_stall.some if usage.cpu_stall.some is not None else usage.cpu_stall.some10
@@ -130,7 +135,7 @@ class Track:
             self.reports += 1
             self.smooth = self.now if self.smooth is None else self.smooth + smoothing * (self.now - self.smooth)
             self.cpu.append(self.now)
-        seen = [memory for memory in memories if memory is not None and memory >= 0]
+        seen = [held for held in memories if held is not None and 0 <= held <= memory]
         if seen and len(seen) == len(memories):
             self.memory.append(sum(seen))
 

@@ -1,0 +1,205 @@
+"""What an advisor must not forget: windows, controllers, timers and promises, as plain values.
+
+Inputs are not in it, for they are said again, but for the last report that listed all containers: short ones refer to
+it. Nor which CPUs everybody has: the last advice says so. Of a window of usage only stairs are kept, the samples
+higher than all that came after: they give the same maxima, now and as the window moves on, and are few.
+
+    stairs      (reports ago, amount), oldest first
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from neap.advisor.core.isolation import Watch
+from neap.advisor.core.lending import Lending
+from neap.advisor.core.neighbours import Neighbourhood
+from neap.advisor.core.plan import PoolRecall, Recall
+from neap.advisor.core.pod import Track
+from neap.advisor.core.story import Told
+from neap.common.errors import InputError
+from neap.common.model.usage import NodeUsage
+from neap.common.units import Seconds
+
+Number = TypeVar("Number", int, float)
+Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+Whole: TypeAlias = Annotated[int, Meta(ge=0)]
+
+
+class PodMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One pod's recent usage."""
+
+    reports: Whole = 0
+    smooth: Amount | None = None
+    cpu: tuple[tuple[Whole, Amount], ...] = ()
+    memory: tuple[tuple[Whole, Whole], ...] = ()
+
+
+class PoolMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """One shared pool; `policy` is whatever the provision policy remembers."""
+
+    needs: tuple[Whole, ...] = ()
+    usage: Amount = 0.0
+    policy: Any = None
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """See module docstring."""
+
+    seq: int = 0  # of the advice said last
+    provision: str = ""  # the policy whose memory is in `pools`
+    pods: dict[str, PodMemory] = {}  # by uid
+    pools: dict[str, PoolMemory] = {}
+    watches: dict[str, Watch] = {}  # of loud owners, by uid
+    lending: Lending | None = None
+    neighbours: Neighbourhood = Neighbourhood()
+    told: dict[str, tuple[Seconds, Whole]] = {}  # when pods were told last, and of how many CPUs
+    full: dict[str, Any] | None = None  # the last full report, without what it leaves unsaid
+
+
+def memory_of(
+    tracks: Mapping[str, Track],
+    recall: Recall,
+    lending: Lending | None,
+    neighbours: Neighbourhood,
+    told: Mapping[str, Told],
+    full: NodeUsage | None,
+    *,
+    seq: int,
+    provision: str,
+) -> Memory:
+    """What is to be kept. Cost: O(pods × window)."""
+    return Memory(
+        seq=seq,
+        provision=provision,
+        pods={uid: _pod(track) for uid, track in sorted(tracks.items())},
+        pools={
+            name: PoolMemory(needs=pool.needs, usage=pool.usage, policy=msgspec.to_builtins(pool.policy))
+            for name, pool in sorted(recall.pools.items())
+        },
+        watches=recall.watches,
+        lending=lending,
+        neighbours=neighbours,
+        told={uid: (one.at, one.cpus) for uid, one in sorted(told.items())},
+        full=None if full is None else spoken(full),
+    )
+
+
+def spoken(part: Any) -> Any:
+    """A Struct as plain values without fields that are at their defaults."""
+    if isinstance(part, msgspec.Struct):
+        values = ((name, getattr(part, name), default) for name, default in _fields(type(part)))
+        return {name: spoken(value) for name, value, default in values if value != default}
+    return [spoken(one) for one in part] if isinstance(part, tuple | list) else part
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.default) for field in msgspec.structs.fields(kind))
+
+
+def full_report(memory: Memory) -> NodeUsage | None:
+    """The last full report.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return None if memory.full is None else msgspec.convert(memory.full, NodeUsage)
+    except msgspec.ValidationError as error:
+        raise InputError(f"last full report: {error}") from None
+
+
+def check_memory(memory: Memory) -> None:
+    """Whether an advisor can have remembered this.
+
+    Raises:
+        InputError: none can.
+    """
+    full_report(memory)
+    offers = memory.lending.offer.values() if memory.lending is not None else ()
+    if any(offer < 0 for offer in offers):
+        raise InputError(f"offers below nothing: {sorted(offers)}")
+
+
+def pods_again(tracks: Mapping[str, Track], memory: Memory) -> dict[str, Told]:
+    """Put what is known of pods that are still here back into their tracks; what they were told."""
+    for uid in tracks.keys() & memory.pods.keys():
+        track_again(tracks[uid], memory.pods[uid])
+    return {uid: Told(*memory.told[uid]) for uid in sorted(tracks.keys() & memory.told.keys())}
+
+
+def track_again(track: Track, pod: PodMemory) -> None:
+    """Put what is known of a pod back."""
+    track.reports, track.smooth = pod.reports, pod.smooth
+    track.cpu.extend(_samples(pod.cpu, track.window))
+    track.memory.extend(_samples(pod.memory, track.window))
+
+
+def pools_again(recall: Recall, memory: Memory, start: Any, *, seq: int, provision: str) -> Recall:
+    """The memory of pools on top of what the last advice (`seq`) tells; `start` is the policy's first one.
+
+    If that was said after the memory was written, what pools hold stands for what they needed lately: they may have
+    needed more than is remembered. The memory of another policy is of no use.
+
+    Raises:
+        InputError: a pool's memory is none of this policy.
+    """
+    pools = dict(recall.pools)
+    for name, pool in memory.pools.items():
+        if name not in pools:
+            continue
+        needs = pool.needs if seq == memory.seq else pools[name].needs
+        policy = _policy(name, pool.policy, start) if provision == memory.provision else pools[name].policy
+        pools[name] = PoolRecall(needs, pool.usage, policy)
+    return replace(recall, pools=pools, watches=dict(memory.watches))
+
+
+def lending_again(memory: Memory, most: Mapping[str, int]) -> Lending | None:
+    """What was offered, unless this machine, which has `most`, cannot have offered it."""
+    lending = memory.lending
+    if lending is None or any(offer > most.get(kind, 0) for kind, offer in lending.offer.items()):
+        return None
+    return lending
+
+
+def _policy(pool: str, plain: Any, start: Any) -> Any:
+    """A provision policy's memory: of the type of its first one; a tuple has its length and types as well."""
+    kind: Any = type(start)
+    if kind is tuple:
+        kind = tuple[tuple(type(part) for part in start)]  # type: ignore[misc]
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"pool {pool}: {error}") from None
+
+
+def _pod(track: Track) -> PodMemory:
+    return PodMemory(reports=track.reports, smooth=track.smooth, cpu=_stairs(track.cpu), memory=_stairs(track.memory))
+
+
+def _stairs(samples: Iterable[Number]) -> tuple[tuple[int, Number], ...]:
+    found: list[tuple[int, Number]] = []
+    highest: float = -math.inf
+    for ago, amount in enumerate(reversed(list(samples))):
+        if amount > highest:
+            found.append((ago, amount))
+            highest = amount
+    return tuple(reversed(found))
+
+
+def _samples(stairs: Sequence[tuple[int, Number]], window: int) -> list[Number]:
+    """A window with these stairs: between two of them nothing is higher than the later one."""
+    samples: list[Number] = []
+    before = None
+    for ago, amount in stairs:
+        samples += [amount] * min(window, 1 if before is None else before - ago)
+        before = ago
+    return samples + samples[-1:] * min(window, before or 0)

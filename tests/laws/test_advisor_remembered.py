@@ -1,0 +1,162 @@
+"""Laws of what an advisor remembers: restarted at any moment it decides as if it had never been away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neap.advisor.core.machine import STORED, AdvisorMachine
+from neap.advisor.core.neighbours import Neighbourhood
+from neap.advisor.core.plan import Recall
+from neap.advisor.core.pod import Track
+from neap.advisor.core.remembered import Memory, memory_of, track_again
+from neap.advisor.settings import Settings
+from neap.common.contract.catalogue import MEMORY
+from neap.common.model.advice import NodeAdvice
+from neap.common.model.memory import RoomMemory
+from neap.common.model.placement import Checkpoint
+from neap.common.model.qos import QosClass
+from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
+from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
+from neap.common.runtime.machine import Arrived, Event, Put, Stopping, Synced
+from neap.common.runtime.remembering import Keep, RememberingMachine, TellMemory
+from neap.common.units import GIB
+from tests.unit.test_advisor_node import POLICIES, a_pod, a_topology
+
+PODS = (a_pod("a", cores=6), a_pod("b", cores=4, pool="batch"), a_pod("d", QosClass.DEDICATED), a_pod("g", QosClass.RECLAIMED))  # fmt: skip
+PROVISIONS = st.sampled_from(["provision_canonical", "provision_rama", "provision_dynamic_quota"])
+cores = st.floats(0, 8)
+reports = st.fixed_dictionaries(
+    {"cpu": st.tuples(cores, cores, cores, cores), "stall": st.sampled_from([0.0, 0.05, 0.5]), "full": st.booleans()}
+)
+
+
+class Life:
+    """One advisor, the clock around it, and what is stored."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.at, self.full = settings, 0.0, 0
+        self.advice: NodeAdvice | None = None
+        self.stored: RoomMemory | None = None
+        self.told: list[TellMemory] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A new life, which reads what is stored."""
+        self.machine = AdvisorMachine(self.settings, POLICIES)
+        self.outer = RememberingMachine(self.machine, self.machine, Memory, Keep("advisor", "n", 5.0, 60.0))
+        for message in (
+            a_topology(),
+            Checkpoint(at=0, source="s", node="n", placements=PODS),
+            self.advice,
+            self.stored,
+        ):
+            if message is not None:
+                self.tell(Arrived(self.at, message))
+        for channel in (*STORED, MEMORY):
+            self.tell(Synced(self.at, channel))
+
+    def tell(self, event: Event) -> None:
+        for said in self.outer.handle(event):
+            match said:
+                case Put(value=NodeAdvice() as advice):
+                    self.advice = msgspec.json.decode(msgspec.json.encode(advice), type=NodeAdvice)
+                case Put(value=RoomMemory() as memory):
+                    self.stored = msgspec.json.decode(msgspec.json.encode(memory), type=RoomMemory)
+                case TellMemory():
+                    self.told.append(said)
+        self.outer.validate()
+
+    def report(self, report: dict[str, Any]) -> None:
+        self.at += 1.0
+        seq = int(self.at)
+        short = self.full and not report["full"]
+        self.full = self.full if short else seq
+        containers = tuple(
+            ContainerUsage(uid=uid, container="c", cgroup=uid, cpu=cpu, working_set=GIB, cpu_stall=Stall(some=report["stall"]))
+            for uid, cpu in zip("abdg", report["cpu"], strict=True)
+        )[: 2 if short else 4]  # fmt: skip
+        usage = NodeUsage(
+            at=self.at, source="r", node="n", seq=seq, period=1.0, cpu=12.0, memory_available=90 * GIB,
+            containers=containers, since=self.full if short else 0,
+        )  # fmt: skip
+        self.tell(Arrived(self.at, usage))
+
+    @property
+    def knows(self) -> Memory:
+        """All it will ever decide from; what is said again after a restart has another number."""
+        return msgspec.structs.replace(self.machine.memory, seq=0)
+
+
+def sizes(advice: NodeAdvice) -> dict[str, str]:
+    """The sums beside them are those of the moment in which it was said."""
+    return {pool.name: pool.cpus for pool in advice.pools}
+
+
+@given(st.lists(reports, min_size=2, max_size=24), st.integers(1, 23), PROVISIONS, st.booleans())
+def test_restarted_at_any_moment_it_knows_and_decides_the_same(
+    story: list[dict[str, Any]], when: int, provision: str, isolate: bool
+) -> None:
+    settings = Settings(node="n", provision=provision, isolate=isolate, peak_seconds=8.0, peak_reports=8)
+    steady, restarted = Life(settings), Life(settings)
+    for number, report in enumerate(story):
+        if number == when:
+            restarted.tell(Stopping(restarted.at))
+            restarted.begin()
+        steady.report(report)
+        restarted.report(report)
+        assert restarted.knows == steady.knows
+        if number > 0 and steady.advice is not None and restarted.advice is not None:
+            assert sizes(restarted.advice) == sizes(steady.advice)
+            assert restarted.advice.cgroups == steady.advice.cgroups
+
+
+@given(st.lists(cores, max_size=40), st.lists(cores, max_size=40), st.integers(1, 20))
+def test_the_stairs_of_a_window_have_its_maxima_now_and_later(
+    before: list[float], after: list[float], window: int
+) -> None:
+    steady, again = Track(window), Track(window)
+    steady.cpu.extend(before)
+    (pod,) = memory_of({"a": steady}, Recall(), None, Neighbourhood(), {}, None, seq=0, provision="").pods.values()
+    track_again(again, msgspec.json.decode(msgspec.json.encode(pod), type=type(pod)))
+    for amount in [*after, None]:
+        assert max(again.cpu, default=None) == max(steady.cpu, default=None)
+        if amount is not None:
+            steady.cpu.append(amount)
+            again.cpu.append(amount)
+
+
+noise: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**60) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = [*Memory.__struct_fields__, "nothing"]
+
+
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), noise, min_size=1),
+    st.lists(reports, min_size=1, max_size=4),
+    st.sampled_from([1.0, 0.0, -1e9, 1e9]),
+)
+def test_a_memory_nobody_wrote_breaks_nothing_and_is_told_about(
+    nonsense: dict[str, Any], story: list[dict[str, Any]], at: float
+) -> None:
+    """Whether it is understood or not: the laws of the cut hold, and no offer is more than there is."""
+    life = Life(Settings(node="n"))
+    life.report({"cpu": (5.0, 3.0, 1.0, 1.0), "stall": 0.0, "full": True})
+    known = msgspec.to_builtins(life.machine.memory)
+    life.stored = RoomMemory(at=at, source="x", node="n", room="advisor", what={**known, **nonsense})
+    life.begin()
+    assert [said.event for said in life.told] in (["memory.recalled"], ["memory.refused"])
+    assert abs(at) < 60 or life.told[0].event == "memory.refused"
+    for report in [*story, {"cpu": (5.0, 3.0, 1.0, 1.0), "stall": 0.0, "full": True}]:
+        life.report(report)
+    assert life.advice is not None
+    lending = life.machine.memory.lending
+    assert lending is not None
+    assert 0 <= lending.offer[RECLAIMED_CPU] <= 32_000
+    assert 0 <= lending.offer[RECLAIMED_MEMORY] <= 128 * GIB
