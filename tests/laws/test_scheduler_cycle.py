@@ -190,11 +190,7 @@ def test_the_best_of_blocks_is_the_best_of_all(rows: int, random: Any) -> None:
     for _ in range(10):
         changed = np.array(random.sample(range(rows), random.randint(1, rows)), dtype=np.intp)
         codes = np.array(random.choices([FITS, FITS, BUSY, 1, 3], k=len(changed)), dtype=np.int16)
-        found.update(
-            changed,
-            Weighed(codes, np.array([float(random.randint(0, 5)) for _ in changed]), np.zeros((0, len(changed)))),
-            1,
-        )
+        found.update(changed, Weighed(codes, np.array([float(random.randint(0, 5)) for _ in changed]), []), 1)
         ranked = sorted(
             (row for row in range(rows) if found.totals[row] > NEVER), key=lambda row: (-found.totals[row], order[row])
         )

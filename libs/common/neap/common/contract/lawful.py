@@ -42,7 +42,22 @@ def _flaws(placement: Placement) -> Iterator[str]:
         yield from _wrong({"core": share.core, "memory_mib": share.memory_mib}, f"share of card {share.card}")
 
 
+def name_flaw(workload: Workload) -> str:
+    """The same, as far as it is about namespace, name and uid."""
+    return next(_wrong_names(workload), "")
+
+
+def common_flaw(workload: Workload) -> str:
+    """The same, as far as it is not: replicas have it in common."""
+    return next(_wrong_rest(workload), "")
+
+
 def _flaws_of(workload: Workload) -> Iterator[str]:
+    yield from _wrong_names(workload)
+    yield from _wrong_rest(workload)
+
+
+def _wrong_names(workload: Workload) -> Iterator[str]:
     for what, name in (("namespace", workload.namespace), ("name", workload.name)):
         try:
             escape(name)
@@ -50,6 +65,9 @@ def _flaws_of(workload: Workload) -> Iterator[str]:
             yield f"{what} {error}"
     if not UID.fullmatch(workload.uid):
         yield f"uid {workload.uid[:64]!r} must be 1..128 letters, digits, '-', '_' and '.'"
+
+
+def _wrong_rest(workload: Workload) -> Iterator[str]:
     if not 1 <= workload.attempt < MOST_ATTEMPTS:
         yield f"attempt {workload.attempt} is out of bounds"
     if not 1 <= len(workload.containers) <= MOST_CONTAINERS:

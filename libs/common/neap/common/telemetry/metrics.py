@@ -127,15 +127,15 @@ class Metrics:
     def count(self, name: str, by: float, labels: Mapping[str, str]) -> None:
         """Add; never fails."""
         metric = self._declared.get(name)
-        if (
-            metric is None
-            or len(labels) != len(metric.labels)
-            or not all(label in labels for label in metric.labels)
-            or (by < 0 and metric.kind is MetricKind.COUNTER)
-        ):
+        try:
+            known = metric is not None and len(labels) == len(metric.labels)
+            series = tuple([str(labels[label]) for label in metric.labels]) if known and metric is not None else ()
+        except KeyError:
+            known, series = False, ()
+        if metric is None or not known or (by < 0 and metric.kind is MetricKind.COUNTER):
             self._unknown(name, by, labels)
             return
-        cells, series = self._cells[name], tuple(str(labels[label]) for label in metric.labels)
+        cells = self._cells[name]
         if series not in cells and len(cells) >= MOST_SERIES:
             series = (OTHER,) * len(series)
         cells[series] = cells.get(series, 0.0) + by

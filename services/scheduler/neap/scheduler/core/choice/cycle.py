@@ -15,17 +15,15 @@ evaluations and at most MOST_BYTES; the ones least recently used go first.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from neap.common.contract.catalogue import NodeClassVerdict
 from neap.common.model.placement import Placement
 from neap.common.units import MIB, Seconds
-from neap.scheduler.core.choice.evaluation import ABSENT, BUSY, FITS, Evaluation, Places, Reason, Weighed, in_quanta
+from neap.scheduler.core.choice.evaluation import ABSENT, BUSY, FITS, Evaluation, Places, Reason, Weighed
 from neap.scheduler.core.choice.framework import Parts, Policy, Rule
 from neap.scheduler.core.nodes.change import NodeChanged
 from neap.scheduler.core.nodes.table import ORDER, PRESENT, READY, NodeTable
@@ -38,9 +36,6 @@ FIRST_REASONS: Final = (
     Reason("node", "topology unknown", frozenset()),
     Reason("ledger", "busy", frozenset({NodeChanged.READY})),
 )
-
-
-NO_SCORES: Final = (np.zeros(0),)
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -159,10 +154,15 @@ class Cycle:
 
     def _weigh(self, view: View, passes: Sequence[Mask], scores: list[Numbers], found: Evaluation) -> Weighed:
         """Put together what the plugins say: the first rule that rejects counts, busy only where all else fits."""
-        masks = (view.column(PRESENT), *passes, view.column(READY), np.zeros(view.size, dtype=np.bool_))
-        first = np.concatenate(masks).reshape(len(masks), view.size).argmin(axis=0)  # that is False
-        table = np.concatenate(scores or NO_SCORES).reshape(len(scores), view.size)
-        return Weighed(_codes(len(passes)).take(first), in_quanta(table, found.scorers, self._quantum), table)
+        codes = np.zeros(view.size, dtype=np.int16)
+        _mark(codes, view.column(READY), BUSY)
+        for code in range(len(passes), 0, -1):
+            _mark(codes, passes[code - 1], BUSY + code)
+        _mark(codes, view.column(PRESENT), ABSENT)
+        total = np.zeros(view.size)
+        for policy, score in zip(found.scorers, scores, strict=True):
+            total += score if policy.weight == 1 else policy.weight * score
+        return Weighed(codes, np.rint(total / found.weight / self._quantum), scores)
 
     def _should_wait(self, found: Evaluation, place: int) -> bool:
         """Whether a far better node will take the pod in a moment, once its ledger is free."""
@@ -231,10 +231,10 @@ def _score(policy: Policy, pod: Pod, view: View) -> Numbers | None:
     return policy.plugin.score(pod, view, policy.settings) if policy.plugin.score else None
 
 
-@lru_cache(maxsize=64)
-def _codes(rules: int) -> NDArray[np.int16]:
-    """By the place of the mask that is the first to reject: the node, then the rules, then its ledger, then nobody."""
-    return np.array([ABSENT, *range(BUSY + 1, BUSY + 1 + rules), BUSY, FITS], dtype=np.int16)
+def _mark(codes: np.ndarray[tuple[int], np.dtype[np.int16]], passes: Mask, code: int) -> None:
+    """Rows that do not pass are out for this reason, whatever was said before; most often all pass."""
+    if len(passes) and not passes[passes.argmin()]:
+        np.putmask(codes, ~passes, code)
 
 
 def _rejections(found: Evaluation, names: Sequence[str] = ()) -> tuple[NodeClassVerdict, ...]:

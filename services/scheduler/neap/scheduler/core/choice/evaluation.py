@@ -11,7 +11,6 @@ looked at again, and the best of all and the runner-up are found among the block
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -48,20 +47,11 @@ class Places:
 
 
 class Weighed(NamedTuple):
-    """Some rows for one pod: reason codes, totals in quanta whatever the code, and scores, shape (scorers, rows)."""
+    """Some rows for one pod: reason codes, totals in quanta whatever the code, and the score of each scorer."""
 
     codes: NDArray[np.int16]
     totals: Numbers
-    scores: Numbers
-
-
-def in_quanta(scores: Numbers, policies: Sequence[Policy], quantum: float) -> Numbers:
-    """Σ weight · score / Σ weight in whole quanta, the same for a row alone and among others. Shape (rows,)."""
-    unit = quantum * (sum(policy.weight for policy in policies) or 1.0)
-    total = np.zeros(scores.shape[1])
-    for policy, score in zip(policies, scores, strict=True):
-        total += policy.weight / unit * score
-    return np.rint(total, out=total)
+    scores: list[Numbers]
 
 
 class Evaluation:
@@ -79,7 +69,7 @@ class Evaluation:
         self._codes = np.full(rows, ABSENT, dtype=np.int16)
         self._keys = np.full(blocks * BLOCK, NEVER)  # total where a row fits, BELOW less where it is busy, else −inf
         self._by_block = self._keys.reshape(blocks, BLOCK)
-        self._scores = np.zeros((rows, len(scorers)))
+        self._scores = tuple(np.zeros(rows) for _ in scorers)
         self._heads = np.arange(blocks) << SHIFT  # the best place of each block
         self._tops = np.full(blocks, NEVER)  # its key
         self.counts = np.bincount(self._codes, minlength=len(reasons))  # rows per code
@@ -87,7 +77,7 @@ class Evaluation:
     @property
     def nbytes(self) -> int:
         """Of everything that grows with the rows."""
-        return self._codes.nbytes + self._keys.nbytes + self._scores.nbytes
+        return self._codes.nbytes + self._keys.nbytes + sum(score.nbytes for score in self._scores)
 
     @property
     def codes(self) -> NDArray[np.int16]:
@@ -109,7 +99,7 @@ class Evaluation:
     @property
     def scores(self) -> Numbers:
         """By plugin, shape (scorers, rows)."""
-        return self._scores[self.places.of].T
+        return np.array([score[self.places.of] for score in self._scores]).reshape(len(self._scores), self.size)
 
     def update(self, rows: Rows, weighed: Weighed, seen: int) -> None:
         """These rows, each named once, are so now."""
@@ -122,8 +112,10 @@ class Evaluation:
         keys = weighed.totals
         if codes.any():
             keys = np.where(codes == FITS, keys, np.where(codes == BUSY, keys - BELOW, NEVER))
-        self._keys[places], self._scores[places] = keys, weighed.scores.T
-        self._look(places, keys)
+        self._keys[places] = keys
+        for kept, score in zip(self._scores, weighed.scores, strict=True):
+            kept[places] = score
+        self._look(places)
         self.seen = seen
 
     def refuse(self, place: int, code: int) -> None:
@@ -131,7 +123,7 @@ class Evaluation:
         self.counts[self._codes[place]] -= 1
         self.counts[code] += 1
         self._codes[place], self._keys[place] = code, NEVER
-        self._look(np.array([place]), self._keys[place : place + 1])
+        self._look(np.array([place]))
 
     def best(self) -> int | None:
         """The place with the highest total, the first among equals; None where nothing fits."""
@@ -155,8 +147,7 @@ class Evaluation:
 
     def terms(self, place: int) -> list[float]:
         """The scores of a place, by scorer."""
-        terms: list[float] = self._scores[place].tolist()
-        return terms
+        return [float(score[place]) for score in self._scores]
 
     def best_of_busy(self, rows: NDArray[np.intp]) -> float:
         """The highest total among rows whose ledger is busy, in quanta, if they only wait for that; else −inf."""
@@ -167,12 +158,10 @@ class Evaluation:
         """The first row of a code in the permutation; there is one."""
         return int(self.places.rows[(self._codes == code).argmax()])
 
-    def _look(self, places: NDArray[Any], keys: Numbers) -> None:
-        """Find the best place of the blocks in which these, changed to `keys`, may have made another one the best."""
+    def _look(self, places: NDArray[Any]) -> None:
+        """Find the best place of the blocks of these places."""
         if len(places) < len(self._tops):
             blocks = places >> SHIFT
-            tops = self._tops[blocks]
-            blocks = blocks[(keys >= tops) & (keys > NEVER) | (self._heads[blocks] == places)]
             heads = self._by_block.take(blocks, axis=0).argmax(axis=1) + (blocks << SHIFT)
             self._heads[blocks], self._tops[blocks] = heads, self._keys[heads]
         else:

@@ -131,6 +131,11 @@ class Appends:
         """Time has passed: the next pump looks at every node that waits for that."""
         self._due |= self._timed
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next pump has anything to look at."""
+        return bool(self._due)
+
     def pump(self, at: Seconds) -> Iterator[Append]:
         """What can be sent now, and what must be sent again."""
         due, self._due = self._due, {}

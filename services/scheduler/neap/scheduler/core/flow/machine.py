@@ -317,7 +317,8 @@ class SchedulerMachine:
         """Decide for up to a batch of workloads, and send what can be sent."""
         if not self.ready:
             return
-        self._out += self._appends.pump(at)
+        if self._appends.is_due:
+            self._out += self._appends.pump(at)
         if NodeChanged.READY in self._table.changes:  # our own doing, and bounded; the rest waits for the tick
             self._table.changes.discard(NodeChanged.READY)
             self._queue.wake((NodeChanged.READY,))
@@ -336,4 +337,5 @@ class SchedulerMachine:
                 self._nominations.want(pod, decision, at)
             else:
                 self._settler.place(decision, at)
-        self._out += self._appends.pump(at)
+        if self._appends.is_due:
+            self._out += self._appends.pump(at)

@@ -16,20 +16,19 @@ def code(text: str) -> int:
     return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 2) + 1
 
 
-class Columns(dict[str, NDArray[Any]]):
+class Columns:
     """A table by columns. Rows are only ever added; a column added late has its fill value in every row.
 
-    Adding a row costs O(columns), amortised over doublings; reading a column copies nothing. As a dictionary it holds
-    the rows that are there, of columns asked for since the last row came.
+    Adding a row costs O(columns), amortised over doublings; reading a column copies nothing.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.size = 0
         self.facts: dict[str, Any] = {}  # of all rows alike; a keeper that changes one answers `ask` differently
         self._room = 64
         self._arrays: dict[str, NDArray[Any]] = {}
         self._fills: dict[str, float] = {}
+        self._shown: dict[str, NDArray[Any]] = {}  # rows that are there, of columns asked for since the last came
         self._kinds: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -45,11 +44,13 @@ class Columns(dict[str, NDArray[Any]]):
             found = self._kinds[prefix] = ends
         return found
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: str) -> bool:
         return name in self._arrays
 
-    def __missing__(self, name: str) -> NDArray[Any]:
-        shown = self[name] = self._arrays[name][: self.size]
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        shown = self._shown.get(name)
+        if shown is None:
+            shown = self._shown[name] = self._arrays[name][: self.size]
         return shown
 
     def add(self, name: str, kind: Any, *, fill: float = 0, width: int = 0) -> None:
@@ -64,7 +65,7 @@ class Columns(dict[str, NDArray[Any]]):
         """A column is no more; nothing if it was not there."""
         self._arrays.pop(name, None)
         self._fills.pop(name, None)
-        self.pop(name, None)
+        self._shown.pop(name, None)
         self._kinds.clear()
 
     def append(self) -> int:
@@ -76,5 +77,5 @@ class Columns(dict[str, NDArray[Any]]):
                 grown[: self.size] = array
                 self._arrays[name] = grown
         self.size += 1
-        self.clear()
+        self._shown.clear()
         return self.size - 1

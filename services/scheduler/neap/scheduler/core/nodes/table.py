@@ -353,11 +353,9 @@ class NodeTable:
 
     def _amounts(self, prefix: str, kind: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         name = f"{prefix}/{kind}"
-        try:
-            return self.columns[name]
-        except KeyError:
+        if name not in self.columns:
             self.columns.add(name, np.float64)
-            return self.columns[name]
+        return self.columns[name]
 
     def _label(
         self, row: int, *, machine: Mapping[str, str] | None = None, cluster: Mapping[str, str] | None = None

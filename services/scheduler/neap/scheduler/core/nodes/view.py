@@ -17,45 +17,29 @@ ALL: Rows = slice(None)
 Work: TypeAlias = "Callable[[View], NDArray[Any]]"
 
 
-class _Seen(dict[str, NDArray[Any]]):
-    """Columns that were looked at, as several plugins look at the same; an amount of a kind nobody keeps is 0."""
-
-    def __init__(self, columns: Columns, rows: Rows, size: int) -> None:
-        super().__init__()
-        self._columns, self._rows, self._size = columns, rows, size
-
-    def __missing__(self, name: str) -> NDArray[Any]:
-        try:
-            whole, rows = self._columns[name], self._rows
-            part = whole[rows] if whole.ndim == 1 or isinstance(rows, slice) else whole.take(rows, axis=0)
-        except KeyError:
-            part = self._made(name)
-        self[name] = part
-        return part
-
-    def _made(self, name: str) -> NDArray[Any]:
-        prefix, _, kind = name.partition("/")
-        if prefix == "free":
-            return np.asarray(self[f"allocatable/{kind}"] - self[f"requested/{kind}"])
-        if prefix in ("allocatable", "requested"):
-            return np.zeros(self._size)
-        raise KeyError(name)
-
-
 class View:
     """Some rows of the node table. A plugin computes row by row, so a part gives the same numbers as the whole.
 
     Amounts are float64 that hold whole numbers of the kind's unit (see model.resource), shape (rows,).
     """
 
-    __slots__ = ("_columns", "_parts", "_rows", "column", "size")
+    __slots__ = ("_columns", "_parts", "_rows", "_seen", "size")
 
     def __init__(
         self, columns: Columns, rows: Rows = ALL, parts: Callable[[Rows, Hashable, Work], NDArray[Any]] | None = None
     ) -> None:
         self._columns, self._rows, self._parts = columns, rows, parts
+        self._seen: dict[str, NDArray[Any]] = {}  # several plugins look at the same columns
         self.size = columns.size if isinstance(rows, slice) else len(rows)
-        self.column = _Seen(columns, rows, self.size).__getitem__  # by name; who keeps columns names them (load, cards)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column by name; the modules that keep columns name them (load, cards)."""
+        array = self._seen.get(name)
+        if array is None:
+            whole, rows = self._columns[name], self._rows
+            array = whole[rows] if whole.ndim == 1 or isinstance(rows, slice) else whole.take(rows, axis=0)
+            self._seen[name] = array
+        return array
 
     def fact(self, name: str) -> Any:
         """What is so of all rows alike, as the module that keeps it says; None where nobody keeps it."""
@@ -71,15 +55,19 @@ class View:
 
     def allocatable(self, kind: str) -> Numbers:
         """What a node has to give of a resource kind; for lent kinds, what it offers now."""
-        return self.column(f"allocatable/{kind}")
+        return self._amounts(f"allocatable/{kind}")
 
     def requested(self, kind: str) -> Numbers:
         """What is charged on a node of a resource kind."""
-        return self.column(f"requested/{kind}")
+        return self._amounts(f"requested/{kind}")
 
     def free(self, kind: str) -> Numbers:
         """Allocatable − requested; below zero when an offer shrank."""
-        return self.column(f"free/{kind}")
+        name = f"free/{kind}"
+        free = self._seen.get(name)
+        if free is None:
+            free = self._seen[name] = self.allocatable(kind) - self.requested(kind)
+        return free
 
     def labelled(self, key: str, value: str) -> Mask:
         """Which nodes carry this label with this value."""
@@ -89,3 +77,9 @@ class View:
     def all(self) -> Mask:
         """Every row."""
         return np.ones(self.size, dtype=np.bool_)
+
+    def _amounts(self, name: str) -> Numbers:
+        seen = self._seen.get(name)
+        if seen is not None:
+            return seen
+        return self.column(name) if name in self._columns else np.zeros(self.size)

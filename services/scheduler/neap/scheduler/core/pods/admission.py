@@ -13,7 +13,7 @@ from typing import Final
 
 from neap.common.contract.catalogue import WORKLOAD
 from neap.common.contract.channel import escape
-from neap.common.contract.lawful import workload_flaw
+from neap.common.contract.lawful import common_flaw, name_flaw
 from neap.common.errors import InputError, WireError
 from neap.common.model.bounds import wish_flaw
 from neap.common.model.enhancement import enhancement
@@ -35,8 +35,7 @@ PRIORITY: Final = 1 << 31
 
 def refusal(workload: Workload, subject: str = "") -> str:
     """Why this workload is invalid; empty if it is not. `subject` is where its submission was heard."""
-    own = next(_wrong_names(workload, subject), "")
-    return own or _common_flaw(workload) or workload_flaw(workload)  # the last: a ledger would not take it
+    return next(_wrong_names(workload, subject), "") or _common_flaw(workload) or name_flaw(workload)
 
 
 def _common_flaw(workload: Workload) -> str:
@@ -78,6 +77,8 @@ def _wrong(workload: Workload) -> Iterator[str]:
         enhancement(workload.annotations, workload.qos)
     except InputError as error:
         yield str(error)
+    if flaw := common_flaw(workload):  # a ledger would not take it
+        yield flaw
 
 
 def _wrong_names(workload: Workload, subject: str) -> Iterator[str]:

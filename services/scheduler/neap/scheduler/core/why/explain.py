@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neap.common.contract.catalogue import Candidate, NodeClassVerdict, Remedy, Term
-from neap.scheduler.core.choice.evaluation import in_quanta
 from neap.scheduler.core.choice.framework import Near, Parts, Policy
 from neap.scheduler.core.nodes.change import NodeChanged
 from neap.scheduler.core.nodes.table import ORDER, PRESENT, READY, NodeTable
@@ -100,8 +99,8 @@ class _Weighing:
             and (score := policy.plugin.score(pod, view, policy.settings)) is not None
         ]
         self._weights = sum(policy.weight for policy, _ in self._scores) or 1.0
-        scores = np.array([score for _, score in self._scores]).reshape(len(self._scores), view.size)
-        self._totals = in_quanta(scores, [policy for policy, _ in self._scores], quantum)
+        total = sum((policy.weight * score for policy, score in self._scores), np.zeros(view.size))
+        self._totals = np.rint(total / self._weights / quantum)
 
     def verdict(self, worth_waiting: float) -> Verdict:
         """The whole answer."""
