@@ -63,7 +63,7 @@ def test_what_cannot_be_meant_is_refused_by_document_and_field(changes: dict[str
     ("documents", "says"),
     [
         ([{"name": "a"}], r"f.yaml, document 1: Object missing required field `room`"),
-        ([{"name": "a", "room": "b"}, {"name": "a", "room": "b", "pach": {}}], "document 2: .*`pach`"),
+        ([{"name": "a", "room": "b"}, {"name": "a", "room": "b", "patches": {}}], "document 2: .*`patches`"),
         ([3], "document 1"),
         ([None], "no document in it"),
     ],
