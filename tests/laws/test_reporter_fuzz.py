@@ -35,7 +35,7 @@ from neap.reporter.settings import Settings
 from neap.reporter.shell.host import look_around, read_snapshot
 from neap.reporter.wiring import COLLECTORS
 from tests.conftest import SHARED
-from tests.laws.kernel_files import CONTAINERS, CPUS, FILES, NCCL, machine
+from tests.laws.kernel_files import CONTAINERS, CPUS, FILES, NCCL, SPACES, machine
 from tests.laws.mangled import ALONE, Mangler
 from tests.laws.plain_reading import available, derivable, kib, lines, misread, numbers, whole
 
@@ -71,7 +71,7 @@ PARSERS = [
 
 def own(path: str) -> str | None:
     """A text that this file may have."""
-    return FILES.get(path, FILES.get(f"{CONTAINERS[0]}/{path}"))
+    return (FILES | SPACES).get(path, FILES.get(f"{CONTAINERS[0]}/{path}"))
 
 
 def outcome(parse: Callable[[str], Any], text: str) -> Any:

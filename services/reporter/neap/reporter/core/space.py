@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from neap.reporter.core.text import count
+
 SPACE: Final = "space:"
 NUMBERS: Final = 5
 
@@ -20,7 +22,7 @@ def parse_space(text: str) -> tuple[int, ...]:
     """
     if not text:
         return ()
-    numbers = tuple(int(word) for word in text.split())
-    if len(numbers) != NUMBERS or min(numbers[1:]) < 0:
+    numbers = tuple(map(count, text.split()))
+    if len(numbers) != NUMBERS:
         raise ValueError(f"{text!r} are not {NUMBERS} numbers")
     return numbers
