@@ -9,7 +9,7 @@ import pytest
 
 from neap.common.contract.catalogue import NODE_USAGE, PLACEMENTS, POLICY, WORKLOAD
 from neap.common.contract.channel import REASON, shortened
-from neap.common.contract.lawful import entry_flaw, workload_flaw
+from neap.common.contract.lawful import common_flaw, entry_flaw, name_flaw
 from neap.common.errors import WireError
 from neap.common.model.placement import Checkpoint, GpuShare, LedgerEntry, Placed, Placement, Released
 from neap.common.model.qos import QosClass
@@ -49,7 +49,7 @@ def test_a_workload_no_ledger_takes_is_refused_by_the_scheduler_and_by_every_rea
     changes: dict[str, Any], why: str
 ) -> None:
     wrong = pod(**changes)
-    assert why in workload_flaw(wrong)
+    assert why in (name_flaw(wrong) or common_flaw(wrong))
     assert refusal(wrong)
     placed = Placed(at=0.0, source="s", node="n1", placement=Placement(workload=wrong, charged={}), reason="")
     kept = Checkpoint(

@@ -30,31 +30,22 @@ def entry_flaw(entry: LedgerEntry) -> str:
     return ""
 
 
-def workload_flaw(workload: Workload) -> str:
-    """Why this workload can be on no ledger; empty if nothing speaks against it."""
-    return next(_flaws_of(workload), "")
-
-
-def _flaws(placement: Placement) -> Iterator[str]:
-    yield from _flaws_of(placement.workload)
-    yield from _wrong(placement.charged, "charged")
-    for share in placement.gpus:
-        yield from _wrong({"core": share.core, "memory_mib": share.memory_mib}, f"share of card {share.card}")
-
-
 def name_flaw(workload: Workload) -> str:
-    """The same, as far as it is about namespace, name and uid."""
+    """Why a workload of this namespace, name and uid can be on no ledger; empty if nothing speaks against it."""
     return next(_wrong_names(workload), "")
 
 
 def common_flaw(workload: Workload) -> str:
-    """The same, as far as it is not: replicas have it in common."""
+    """The same of everything else, which replicas have in common."""
     return next(_wrong_rest(workload), "")
 
 
-def _flaws_of(workload: Workload) -> Iterator[str]:
-    yield from _wrong_names(workload)
-    yield from _wrong_rest(workload)
+def _flaws(placement: Placement) -> Iterator[str]:
+    yield from _wrong_names(placement.workload)
+    yield from _wrong_rest(placement.workload)
+    yield from _wrong(placement.charged, "charged")
+    for share in placement.gpus:
+        yield from _wrong({"core": share.core, "memory_mib": share.memory_mib}, f"share of card {share.card}")
 
 
 def _wrong_names(workload: Workload) -> Iterator[str]:
