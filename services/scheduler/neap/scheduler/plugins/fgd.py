@@ -47,7 +47,7 @@ from neap.common.model.resource import CPU
 from neap.scheduler.core.choice.fragments import Ask, Mix, Room, Whole, add
 from neap.scheduler.core.choice.framework import Parts, Plugin
 from neap.scheduler.core.nodes.card_states import NO_CARDS, CardStates
-from neap.scheduler.core.nodes.cards import CONTAINERS, CORE, CORE_USED, COUNT, MEMORY, MODEL, STATE, STATES
+from neap.scheduler.core.nodes.cards import CONTAINERS, CORE, COUNT, MEMORY, MODEL, STATE, STATES
 from neap.scheduler.core.nodes.census import SEEN, TYPICAL
 from neap.scheduler.core.nodes.columns import code
 from neap.scheduler.core.nodes.table import NodeTable
@@ -256,7 +256,7 @@ def _after(mix: Mix, states: CardStates, ask: Ask, allowed: Sequence[str], some:
 
 def _beside(pod: Pod, view: View, mix: Mix, settings: Settings) -> Numbers:
     """A pod without cards: two sums are enough, not every card."""
-    idle = CARD * view.column(COUNT) - MILLI * view.column(CORE_USED)
+    idle = view.fact(STATES).idle[view.column(STATE)]  # a card that is taken more than once over has nothing idle
     return feed(mix, idle, view.free(CPU), pod.requests.get(CPU, 0), settings.steps)
 
 
