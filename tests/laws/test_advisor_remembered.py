@@ -30,8 +30,9 @@ PODS = (a_pod("a", cores=6), a_pod("b", cores=4, pool="batch"), a_pod("d", QosCl
 PROVISIONS = st.sampled_from(["provision_canonical", "provision_rama", "provision_dynamic_quota"])
 cores = st.floats(0, 8)
 reports = st.fixed_dictionaries(
-    {"cpu": st.tuples(cores, cores, cores, cores), "stall": st.sampled_from([0.0, 0.05, 0.5]), "full": st.booleans()}
-)
+    {"cpu": st.tuples(cores, cores, cores, cores), "stall": st.sampled_from([0.0, 0.05, 0.5]), "full": st.booleans(),
+     "comes": st.sampled_from(["in time", "in time", "never", "twice"])}
+)  # fmt: skip
 
 
 class Life:
@@ -42,6 +43,7 @@ class Life:
         self.advice: NodeAdvice | None = None
         self.stored: RoomMemory | None = None
         self.told: list[TellMemory] = []
+        self.late: NodeUsage | None = None  # said once more after the next one
         self.begin()
 
     def begin(self) -> None:
@@ -83,7 +85,13 @@ class Life:
             at=self.at, source="r", node="n", seq=seq, period=1.0, cpu=12.0, memory_available=90 * GIB,
             containers=containers, since=self.full if short else 0,
         )  # fmt: skip
-        self.tell(Arrived(self.at, usage))
+        if report.get("comes") != "never":
+            self.tell(Arrived(self.at, usage))
+        if report.get("comes") == "twice":
+            self.late = usage
+        elif self.late is not None:
+            late, self.late = self.late, None
+            self.tell(Arrived(self.at, late))
 
     @property
     def knows(self) -> Memory:

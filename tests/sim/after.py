@@ -10,7 +10,16 @@ import msgspec
 
 from neap.advisor.core.remembered import Memory, PoolMemory
 from neap.common.bus.port import Bus, Received
-from neap.common.contract.catalogue import ADVICE, APART, EVICTING, EVICTION_TOKENS, MEMORY, PLACEMENTS, TOPOLOGY
+from neap.common.contract.catalogue import (
+    ADVICE,
+    APART,
+    EVICTING,
+    EVICTION_TOKENS,
+    HEADROOM,
+    MEMORY,
+    PLACEMENTS,
+    TOPOLOGY,
+)
 from neap.common.cpuset import parse_cpuset
 from neap.common.errors import PortError
 from neap.common.model.advice import Knobs, NodeAdvice
@@ -110,7 +119,7 @@ class Shadow:
             await self._bus.get(TOPOLOGY.at(node=self.node)),
             await self._bus.get(ADVICE.at(node=self.node)),
         ]
-        known += [await self._bus.get(APART.at(node=self.node))]
+        known += [await self._bus.get(APART.at(node=self.node)), await self._bus.get(HEADROOM.at(node=self.node))]
         known += [item for item in await stored(self._bus, PLACEMENTS) if item.message.node == self.node]
         what = msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(self._memory(self._running), str_keys=True)))
         memory = RoomMemory(at=now, source="advisor", node=self.node, room="advisor", what=what)

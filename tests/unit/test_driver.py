@@ -22,6 +22,7 @@ from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.runtime.clock import loop_clock
 from neap.common.runtime.machine import (
     Arrived,
+    Aside,
     Decide,
     Done,
     Emit,
@@ -53,7 +54,15 @@ class Work(Instruction):
     error: type[PortError] | None = None
 
 
-async def work(asked: Work) -> str:
+@dataclass(frozen=True, slots=True)
+class Errand(Aside):
+    """The same, beside the machine."""
+
+    seconds: float = 0.0
+    error: type[PortError] | None = None
+
+
+async def work(asked: Work | Errand) -> str:
     await asyncio.sleep(asked.seconds)
     if asked.error is not None:
         raise asked.error("the host says no")
@@ -94,7 +103,7 @@ class World:
         bus, machine, stop = self.broker.bus("probe"), Machine(answer), asyncio.Event()
         loop = asyncio.get_running_loop()
         outside = Outside(bus, loop_clock(loop, epoch=loop.time()), MemoryHost(), NoTracer())
-        service = Service("probe", "", machine, routes, {Work: work})
+        service = Service("probe", "", machine, routes, {Work: work, Errand: work})
         running = Running(service, outside, count=lambda *_: None, validate=True)
         live = Live(self.broker, bus, machine, running, asyncio.ensure_future(running.run(stop)), stop)
         try:
@@ -297,6 +306,44 @@ def test_a_machine_hears_what_became_of_its_own_effects(error: type[PortError], 
         assert [(event.instruction, event.may_retry, event.error) for event in failed] == [
             (asked[2], may_retry, "the host says no")
         ]
+
+    run(main)
+
+
+def test_errands_run_side_by_side_and_nobody_waits_for_them() -> None:
+    async def main(world: World) -> None:
+        errands = [Errand(seconds=8.0), Errand(seconds=8.0), Errand(seconds=1.0)]
+        async with world.service(on_ticks(lambda n: errands if n == 1 else ()), every(2.0, "act")) as live:
+            await asyncio.sleep(13)
+            done, ticks = live.machine.heard(Done), live.machine.heard(Tick)
+        assert [event.instruction.seconds for event in done] == [1.0, 8.0, 8.0]
+        assert [round(event.at - ticks[0].at, 3) for event in done] == [1.0, 8.0, 8.0]
+        assert len(ticks) >= 6
+
+    run(main)
+
+
+@pytest.mark.parametrize(("error", "comes_back"), [(None, False), (Unavailable, True), (PortError, True)])
+def test_an_event_is_acknowledged_once_its_errand_is_done_and_comes_back_if_it_failed(
+    error: type[PortError] | None, comes_back: bool
+) -> None:
+    async def main(world: World) -> None:
+        await tell(world)
+        async with world.service(on_arrival(Errand(seconds=2.0, error=error)), HEARS) as live:
+            await asyncio.sleep(25)
+            arrived = live.machine.heard(Arrived)
+        assert (len(arrived) > 1) == comes_back
+
+    run(main)
+
+
+def test_a_service_that_stops_finishes_its_errands_first() -> None:
+    async def main(world: World) -> None:
+        async with world.service(
+            on_ticks(lambda n: [Errand(seconds=3.0)] if n == 1 else ()), every(2.0, "act")
+        ) as live:
+            await asyncio.sleep(3)
+        assert len(live.machine.heard(Done)) == 1
 
     run(main)
 

@@ -6,10 +6,15 @@ NeapError
 ├── WireError       a message cannot be decoded: names subject and reason
 └── PortError       bus, host or API said no: names what was attempted and on what
     ├── Unavailable     nobody there now; trying again may help
+    │   ├── Throttled       it has too much to do: not before `after` seconds
+    │   └── Unreached       no connection: what was asked certainly never left
     ├── NoResponder     a request reached nobody
     ├── Denied          the right is missing; trying again will not help
     ├── StaleRevision   a STATE key changed since it was read
-    └── Vanished        a file or cgroup is gone
+    ├── Vanished        a file, a cgroup or an object is gone
+    ├── Conflict        an object exists already, changed since it was read, or is bound to somebody else
+    ├── Expired         that much of the past is not kept any more: read everything anew
+    └── Rejected        the request itself does not hold
 
 Expected outcomes (a lost race, "does not fit") are values, not errors.
 """
@@ -41,6 +46,10 @@ class Unavailable(PortError):
     """Nobody answers at the moment; a later attempt may succeed."""
 
 
+class Unreached(Unavailable):
+    """No connection could be made: whatever was asked was not sent, and may be asked again."""
+
+
 class NoResponder(PortError):
     """A request was delivered to nobody."""
 
@@ -54,4 +63,24 @@ class StaleRevision(PortError):
 
 
 class Vanished(PortError):
-    """A file, cgroup or device is gone."""
+    """A file, cgroup, device or object is gone."""
+
+
+class Throttled(Unavailable):
+    """It answers, and has too much to do; `after` is how long to wait, in seconds, if it said so."""
+
+    def __init__(self, text: str, after: float = 0.0) -> None:
+        super().__init__(text)
+        self.after = after
+
+
+class Conflict(PortError):
+    """An object exists already, changed since it was read, or belongs to somebody else."""
+
+
+class Expired(PortError):
+    """A version of the past is not kept any more; everything must be read anew."""
+
+
+class Rejected(PortError):
+    """The request itself does not hold; a later attempt will not succeed either."""

@@ -13,6 +13,7 @@ from neap.advisor.settings import Settings
 from neap.common.contract.catalogue import (
     ADVICE,
     APART,
+    HEADROOM,
     MEMORY,
     NODE_USAGE,
     NODES,
@@ -56,6 +57,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
         routes=(
             watch(TOPOLOGY.only(node=node)),
             watch(ADVICE.only(node=node)),
+            watch(HEADROOM.only(node=node)),
             watch(APART.only(node=node)),
             watch(MEMORY.only(room="advisor", node=node)),
             follow(PLACEMENTS.only(node=node)),

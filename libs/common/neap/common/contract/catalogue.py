@@ -100,7 +100,7 @@ TOPOLOGY: Final[State[NodeTopology]] = State(
     "{node}",
     NodeTopology,
     says=("reporter",),
-    hears=("advisor", "evictor", "scheduler", "gpushare", "console"),
+    hears=("advisor", "evictor", "scheduler", "gpushare", "gateway", "console"),
     doc="What a machine is.",
     bucket="neap-topology",
 )
@@ -108,14 +108,14 @@ NODES: Final[State[NodeObject]] = State(
     "{node}",
     NodeObject,
     says=("gateway", "console", "virtual"),
-    hears=("scheduler", "planner", "advisor", "evictor", "console"),
+    hears=("scheduler", "planner", "advisor", "evictor", "gateway", "console"),
     doc="What the cluster says of a node: labels, taints, images, over-commitment.",
     bucket="neap-nodes",
 )
 PROFILES: Final[State[ServiceProfile]] = State(
     "{namespace}.{kind}.{name}",
     ServiceProfile,
-    says=("planner", "console"),
+    says=("planner", "gateway", "console"),
     hears=("scheduler", "advisor", "gateway", "console"),
     doc="What a service uses of every profiled kind, and when.",
     bucket="neap-profiles",
@@ -132,7 +132,7 @@ HEADROOM: Final[State[Headroom]] = State(
     "{node}",
     Headroom,
     says=("advisor",),
-    hears=("scheduler", "evictor", "console"),
+    hears=("advisor", "scheduler", "evictor", "gateway", "console"),
     doc="What a node can lend, with the arithmetic.",
     bucket="neap-headroom",
 )
@@ -148,7 +148,7 @@ ENFORCEMENT: Final[State[NodeEnforcement]] = State(
     "{node}",
     NodeEnforcement,
     says=("enforcer",),
-    hears=("advisor", "scheduler", "console"),
+    hears=("advisor", "scheduler", "gateway", "console"),
     doc="By which door advice reaches a node's kernel, what that kernel lacks, and whether advice is followed.",
     bucket="neap-enforcement",
 )
@@ -156,7 +156,7 @@ POLICY: Final[State[PolicyDocument]] = State(
     "{room}.{name}",
     PolicyDocument,
     says=("console", "gateway"),
-    hears=("advisor", "enforcer", "evictor", "scheduler", "gpushare", "reporter", "planner", "console"),
+    hears=("advisor", "enforcer", "evictor", "scheduler", "gpushare", "reporter", "planner", "gateway", "console"),
     doc="Settings of one room that change while it runs: for whom, for how long, why, and what was said before.",
     bucket="neap-policy",
 )
@@ -164,7 +164,7 @@ EVICTING: Final[State[Evicting]] = State(
     "{node}",
     Evicting,
     says=("evictor",),
-    hears=("scheduler", "console"),
+    hears=("scheduler", "gateway", "console"),
     doc="Whether a node is closed to guests while its evictor makes room, and whether evictions are paused.",
     bucket="neap-evicting",
 )

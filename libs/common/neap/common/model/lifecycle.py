@@ -16,6 +16,7 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True, tag="submitted"):
     at: float
     source: str
     workload: Workload
+    node: str = ""  # it runs there already: somebody else placed it, and it is taken as it is
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):

@@ -1,7 +1,7 @@
 """The only loop: event -> machine.handle -> journal -> instructions -> answers as events.
 
 Bus words go to the outbox, so the machine never waits for the bus; a service's own effects (read the host,
-write knobs) run here, one after the other. An event from a durable consumer is acknowledged once everything it
+write knobs) run here, one after the other, but for those that run aside. An event from a durable consumer is acknowledged once everything it
 led to is done, and comes back if something could not be.
 """
 
@@ -21,6 +21,7 @@ from neap.common.runtime.journal import Journal, NoJournal
 from neap.common.runtime.machine import (
     Append,
     Arrived,
+    Aside,
     Count,
     Decide,
     Delete,
@@ -44,6 +45,7 @@ from neap.common.units import Seconds
 INBOX: Final = 2048
 NAK_DELAY: Final[Seconds] = 1.0
 LINKS: Final = 64  # of one operation, to the newest messages that may have led to it
+ABREAST: Final = 256  # effects that run aside at once
 OBJECTS: Final = 4096  # whose last decision's operation is remembered
 BUS_WORDS: Final = (Publish, Put, Delete, Emit, Append, Decide)
 
@@ -68,6 +70,8 @@ class Driver:
         self._room = asyncio.Semaphore(INBOX)
         self._ticks: set[str] = set()  # timers whose tick waits in the inbox
         self._outbox = Outbox(self._send, self._answer)
+        self._lanes = asyncio.Semaphore(ABREAST)
+        self._aside = 0  # running, or waiting for a lane
         self._operations = 0
         self._heard: dict[SpanContext, None] = {}  # what came since the last operation, and led to none itself
         self._asked: dict[str, SpanContext] = {}  # uid -> what last came about it, while nothing was done about it
@@ -79,7 +83,7 @@ class Driver:
     @property
     def backlog(self) -> tuple[int, int]:
         """Events waiting for the machine, instructions waiting for the bus."""
-        return len(self._inbox), len(self._outbox)
+        return len(self._inbox), len(self._outbox) + self._aside
 
     async def post(self, event: Event, delivery: Delivery[Any] | None = None) -> None:
         """Hand over an event from outside; waits while the inbox is full. A timer has one tick waiting, not many."""
@@ -115,7 +119,7 @@ class Driver:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self.post(Stopping(self._outside.clock.now()))
-                while self._inbox or self.busy_since is not None or len(self._outbox):  # noqa: ASYNC110
+                while self._inbox or self.busy_since is not None or self.backlog[1]:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
     async def _step(
@@ -133,6 +137,10 @@ class Driver:
                 if isinstance(instruction, BUS_WORDS):
                     batch.waiting += 1
                     self._outbox.add(instruction, batch, context)
+                elif isinstance(instruction, Aside):
+                    batch.waiting += 1
+                    self._aside += 1
+                    group.create_task(self._beside(instruction, batch, context))
                 elif isinstance(instruction, Count):
                     self._count(instruction.metric, instruction.by, instruction.labels)
                 elif not isinstance(instruction, Later):
@@ -147,16 +155,26 @@ class Driver:
         self.handling_seconds += stopwatch() - started
         self.busy_since = None
 
-    async def _execute(self, instruction: Instruction) -> None:
-        """One of the service's own effects."""
+    async def _beside(self, instruction: Instruction, batch: Batch, context: SpanContext | None) -> None:
+        """An effect that takes its time."""
+        current.set(context)  # of this task
+        try:
+            async with self._lanes:
+                batch.finish(refused=not await self._execute(instruction))
+        finally:
+            self._aside -= 1
+
+    async def _execute(self, instruction: Instruction) -> bool:
+        """One of the service's own effects; whether it could be carried out."""
         effect = self._service.effects[type(instruction)]
         try:
             outcome = await effect(instruction)
         except NeapError as error:
             self._answer(instruction, None, error)
-        else:
-            if outcome is not None:
-                self._answer(instruction, outcome, None)
+            return False
+        if outcome is not None:
+            self._answer(instruction, outcome, None)
+        return True
 
     async def _send(self, instruction: Instruction, context: SpanContext | None) -> Any:
         bus = self._outside.bus

@@ -112,6 +112,15 @@ class Instruction:
     __slots__ = ()
 
 
+class Aside(Instruction):
+    """Marker of a service's own instructions that take their time: they run side by side, beside the machine.
+
+    Their order is not kept. The event they came from is acknowledged once they are done, and comes back if one failed.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Publish(Instruction):
     """LATEST."""

@@ -45,7 +45,7 @@ from neap.common.runtime.tuning import Tuning
 from neap.common.units import Seconds, format_duration
 
 NAME: Final = "advisor"
-STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, POLICY, NODES)  # what must be known before anything is decided
+STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, HEADROOM, POLICY, NODES)  # what must be known before anything is decided
 
 
 class AdvisorMachine:
@@ -74,6 +74,7 @@ class AdvisorMachine:
         self._said: object = None  # what it was made of; equal parts make equal advice
         self._lending: Lending | None = None  # the last one computed
         self._headroom: tuple[Seconds, Lending] | None = None  # the last one said
+        self._offered: Headroom | None = None  # said by an earlier life
         self._told: dict[str, Told] = {}
         self._profiles: dict[str, ServiceProfile] = {}  # by subject
         self._earlier = remembered.Memory()  # what an earlier life knew
@@ -84,17 +85,17 @@ class AdvisorMachine:
         """All that must not be forgotten."""
         if self._ready_at is None:
             return self._earlier
-        heard, provision = self._heard or self._heard_before, self._settings.provision
-        full = None if heard is None else heard.full
-        parts = (self._tracks, self._recall, self._lending, neighbours.kept(self._neighbours), self._told, full)
+        near, provision = neighbours.kept(self._neighbours), self._settings.provision
+        parts = (self._tracks, self._recall, self._lending, near, self._told, self._heard or self._heard_before)
         return remembered.memory_of(*parts, seq=self._seq, provision=provision)
 
     def recall(self, memory: remembered.Memory, at: Seconds) -> None:
         """See Mindful; it is made use of once everything stored is known."""
         remembered.check_memory(memory)
-        self._earlier, full = memory, remembered.full_report(memory)
-        if full is not None and full.at <= at + self._patience:
-            self._heard_before = Heard(full, full, known=False)
+        self._earlier, heard = memory, remembered.heard_before(memory)
+        if heard is not None and heard.usage.at <= at + self._patience:
+            is_old = heard.usage.at < at - self._patience  # others may have come since
+            self._heard_before = replace(heard, known=heard.known and not is_old)
         self._neighbours = neighbours.together(memory.neighbours, self._neighbours)
 
     def handle(self, event: Event) -> Sequence[Instruction]:
@@ -116,6 +117,8 @@ class AdvisorMachine:
                 return self._hear_topology(event.at, topology)
             case Arrived(message=NodeAdvice() as advice):
                 self._hear_advice(advice)
+            case Arrived(message=Headroom() as said):
+                self._offered = said if self._ready_at is None else None
             case Arrived(message=ServiceProfile() as profile, subject=subject):
                 if flaw := portrait_flaw(profile):
                     return refuse("profiles", f"profile of {profile.key}", InputError(flaw))
@@ -136,10 +139,10 @@ class AdvisorMachine:
     # -- what is heard ------------------------------------------------------------------------------------------------
 
     def _hear_usage(self, at: Seconds, usage: NodeUsage) -> Sequence[Instruction]:
-        newest = self._heard.usage.at if self._heard is not None else float("-inf")
-        if not newest < usage.at <= at + self._patience:
+        before = self._heard or self._heard_before
+        if not (before.usage.at if before is not None else float("-inf")) < usage.at <= at + self._patience:
             return (Count(IGNORED),)
-        self._heard = hear(usage, self._heard or self._heard_before)
+        self._heard = hear(usage, before)
         by_uid: dict[str, list[ContainerUsage]] = {}
         for container in self._heard.usage.containers:
             by_uid.setdefault(container.uid, []).append(container)
@@ -237,9 +240,8 @@ class AdvisorMachine:
             return refuse("memory", "what an earlier life remembered", error)
         assert self._topology is not None
         self._told |= remembered.pods_again(self._tracks, memory)
-        self._lending = remembered.lending_again(
-            memory, {RECLAIMED_CPU: 1000 * len(layout.usable), RECLAIMED_MEMORY: capacity_of(self._topology)}
-        )
+        most = {RECLAIMED_CPU: 1000 * len(layout.usable), RECLAIMED_MEMORY: capacity_of(self._topology)}
+        self._lending = remembered.lending_again(memory, self._offered, most)
         self._earlier = remembered.Memory()
         return ()
 
@@ -342,6 +344,8 @@ class AdvisorMachine:
             stale=stale,
             noisy=noisy,
         )
+        if last is not None and self._said is None:  # by an earlier life
+            changed = (last.cgroups, _sizes(last)) != (advice.cgroups, _sizes(advice))
         self._advice, self._said, self._seq = advice, matter, advice.seq
         lines = self._tell(advice, made) if changed else ()
         why = "changed" if changed else "renewed"
@@ -389,3 +393,7 @@ class AdvisorMachine:
             assert inside <= self._plan.cut.dedicated[uid], f"{uid} has not all of NUMA node {node}, which it has alone"
         assert self._pods == [Pod.of(self._held[uid]) for uid in sorted(self._held)], "pods differ from the ledger"
         assert set(self._tracks) == set(self._held), "usage is tracked of pods that are not here"
+
+
+def _sizes(advice: NodeAdvice) -> dict[str, str]:
+    return {pool.name: pool.cpus for pool in advice.pools}

@@ -1,7 +1,7 @@
 """What an advisor must not forget: windows, controllers, timers and promises, as plain values.
 
-Inputs are not in it, for they are said again, but for the last report that listed all containers: short ones refer to
-it. Nor which CPUs everybody has: the last advice says so. Of a window of usage only stairs are kept, the samples
+Inputs are not in it, for they are said again, but for what was heard last of each container: short reports refer to the
+last full one, and stand on what came since where that was lost. Nor which CPUs everybody has: the last advice says so. Of a window of usage only stairs are kept, the samples
 higher than all that came after: they give the same maxima, now and as the window moves on, and are few.
 
     stairs      (reports ago, amount), oldest first
@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
+from neap.advisor.core.hearing import Heard
 from neap.advisor.core.isolation import Watch
 from neap.advisor.core.lending import Lending
 from neap.advisor.core.neighbours import Neighbourhood
@@ -25,6 +26,7 @@ from neap.advisor.core.plan import PoolRecall, Recall
 from neap.advisor.core.pod import Track
 from neap.advisor.core.story import Told
 from neap.common.errors import InputError
+from neap.common.model.advice import Headroom
 from neap.common.model.usage import NodeUsage
 from neap.common.units import Seconds
 
@@ -62,6 +64,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     neighbours: Neighbourhood = Neighbourhood()
     told: dict[str, tuple[Seconds, Whole]] = {}  # when pods were told last, and of how many CPUs
     full: dict[str, Any] | None = None  # the last full report, without what it leaves unsaid
+    newest: dict[str, Any] | None = None  # the last report, with the containers of which newer facts are known
+    known: bool = False  # all containers are in them
 
 
 def memory_of(
@@ -70,7 +74,7 @@ def memory_of(
     lending: Lending | None,
     neighbours: Neighbourhood,
     told: Mapping[str, Told],
-    full: NodeUsage | None,
+    heard: Heard | None,
     *,
     seq: int,
     provision: str,
@@ -88,8 +92,16 @@ def memory_of(
         lending=lending,
         neighbours=neighbours,
         told={uid: (one.at, one.cpus) for uid, one in sorted(told.items())},
-        full=None if full is None else spoken(full),
+        full=None if heard is None or heard.full is None else spoken(heard.full),
+        newest=None if heard is None or heard.usage is heard.full else spoken(_since(heard.usage, heard.full)),
+        known=heard is not None and heard.known,
     )
+
+
+def _since(usage: NodeUsage, full: NodeUsage | None) -> NodeUsage:
+    """Without the containers that are as the full report has them."""
+    same = set(full.containers) if full is not None else set()
+    return msgspec.structs.replace(usage, containers=tuple(one for one in usage.containers if one not in same))
 
 
 def spoken(part: Any) -> Any:
@@ -105,16 +117,21 @@ def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
     return tuple((field.name, field.default) for field in msgspec.structs.fields(kind))
 
 
-def full_report(memory: Memory) -> NodeUsage | None:
-    """The last full report.
+def heard_before(memory: Memory) -> Heard | None:
+    """What an earlier life heard last.
 
     Raises:
-        InputError: it is none.
+        InputError: it is no report.
     """
     try:
-        return None if memory.full is None else msgspec.convert(memory.full, NodeUsage)
+        full = None if memory.full is None else msgspec.convert(memory.full, NodeUsage)
+        newest = full if memory.newest is None else msgspec.convert(memory.newest, NodeUsage)
     except msgspec.ValidationError as error:
-        raise InputError(f"last full report: {error}") from None
+        raise InputError(f"last report: {error}") from None
+    if newest is None or newest is full:
+        return None if full is None else Heard(full, full, known=memory.known)
+    containers = {one.cgroup: one for one in (*(full.containers if full is not None else ()), *newest.containers)}
+    return Heard(msgspec.structs.replace(newest, containers=tuple(containers.values())), full, known=memory.known)
 
 
 def check_memory(memory: Memory) -> None:
@@ -123,7 +140,7 @@ def check_memory(memory: Memory) -> None:
     Raises:
         InputError: none can.
     """
-    full_report(memory)
+    heard_before(memory)
     offers = memory.lending.offer.values() if memory.lending is not None else ()
     if any(offer < 0 for offer in offers):
         raise InputError(f"offers below nothing: {sorted(offers)}")
@@ -162,10 +179,17 @@ def pools_again(recall: Recall, memory: Memory, start: Any, *, seq: int, provisi
     return replace(recall, pools=pools, watches=dict(memory.watches))
 
 
-def lending_again(memory: Memory, most: Mapping[str, int]) -> Lending | None:
-    """What was offered, unless this machine, which has `most`, cannot have offered it."""
+def lending_again(memory: Memory, said: Headroom | None, most: Mapping[str, int]) -> Lending | None:
+    """What was offered: the last word on the bus stands, the memory says what led to it.
+
+    Nothing of what this machine, which has `most`, cannot have offered.
+    """
     lending = memory.lending
-    if lending is None or any(offer > most.get(kind, 0) for kind, offer in lending.offer.items()):
+    if said is not None and (lending is None or said.at >= lending.at):
+        lending = replace(
+            lending or Lending({}, {}), offer=said.offer, arithmetic=said.arithmetic, stale=said.stale, at=said.at
+        )
+    if lending is None or any(not 0 <= offer <= most.get(kind, 0) for kind, offer in lending.offer.items()):
         return None
     return lending
 

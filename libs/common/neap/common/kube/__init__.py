@@ -1,0 +1,1 @@
+"""The Kubernetes API as a port: what is read, watched, written, and with which promises."""
