@@ -48,9 +48,10 @@ def one_more(
 def test_an_offer_falls_by_a_bounded_step_a_minute_unless_there_is_an_emergency_and_then_it_says_so(
     rounds: list[tuple[float, float, bool, bool]],
 ) -> None:
-    before, at = None, 0.0
+    before, at, waited = None, 0.0, 0.0
     for wait, used, growing, urgent in rounds:
         at += wait
+        waited += wait  # since it could rise last
         view = a_view(used)
         raw = int(max(0.0, 63 - used) * 1000 + 1e-6)
         now = one_more(before, view, at, growing=growing, alarms={RECLAIMED_CPU: "fire"} if urgent else {})
@@ -59,12 +60,12 @@ def test_an_offer_falls_by_a_bounded_step_a_minute_unless_there_is_an_emergency_
         if before is not None:
             last = before.offer[RECLAIMED_CPU]
             assert min(raw, last) <= offer <= max(raw, last)
-            assert offer <= last + (480 * wait / 60 + 1) * growing
+            assert offer <= last + (480 * waited / 60 + 1) * growing
             assert urgent or offer >= last - 480 * wait / 60 - 1
             assert not urgent or offer <= raw
             assert ("falling slowly" in text) == (offer > raw)
             assert ("at once: fire" in text) == (urgent and raw < last - math.ceil(64_000 * 0.0075 * wait / 60))
-        before = now
+        before, waited = now, 0.0 if growing or before is None else waited
 
 
 @given(CORES, st.floats(0, 63), st.sampled_from(("owners", "machine")))
@@ -82,6 +83,15 @@ def test_after_a_fall_it_takes_several_reports_until_everything_is_offered_again
     for index in range(count):
         before = one_more(before, a_view(0.0), index * 60.0)
         assert before.offer[RECLAIMED_CPU] <= low + 480 * index
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(0, 30_000))
+def test_an_offer_rises_as_far_however_many_rounds_without_a_report_come_between(lively: list[bool], low: int) -> None:
+    steady = before = Lending({RECLAIMED_CPU: low}, {RECLAIMED_CPU: ""})
+    for index, growing in enumerate([*lively, True], start=1):
+        before = one_more(before, a_view(0.0), index * 60.0, growing=growing)
+    steady = one_more(steady, a_view(0.0), 60.0 * (len(lively) + 1))
+    assert abs(before.offer[RECLAIMED_CPU] - steady.offer[RECLAIMED_CPU]) <= len(lively)
 
 
 @given(st.integers(0, 64_000))

@@ -36,7 +36,8 @@ from neap.virtual.simulation import Simulation
 KUBEPODS = "/sys/fs/cgroup/kubepods"
 HOMES = ("", "/burstable", "/besteffort")
 EXACTLY = ("pods", "pools", "watches")  # of two advisors' memories
-ABOUT = 0.05  # of an offer, or of the node's CPUs: rounds without a report, such as a renewal, come at other times
+ABOUT = 0.02  # of an offer, or of the node's CPUs
+STEP = 1  # CPU by which guests' pool may grow a round: one life had a round without a report, the other had not
 
 
 def narrow(host: VirtualHost, advice: NodeAdvice) -> Iterator[str]:
@@ -170,9 +171,11 @@ class Shadow:
             node = 1000 * len(self._world.host(self.node).machine.cpus)
             if high - low > max(ABOUT * high, ABOUT * node if kind == RECLAIMED_CPU else 0):
                 yield f"{self.node}: the running advisor and a new one offer {low} and {high} {kind}"
-        pools = [{pool.name: pool.cpus for pool in advice.pools} for advice in self.advice.values()]
-        if any(pool != pools[0] for pool in pools):
-            yield f"{self.node}: the running advisor and a new one advise {pools}"
+        pools = [{pool.name: len(parse_cpuset(pool.cpus)) for pool in advice.pools} for advice in self.advice.values()]
+        for name in sorted({name for pool in pools for name in pool}):
+            few, many = min(pool.get(name, 0) for pool in pools), max(pool.get(name, 0) for pool in pools)
+            if many - few > STEP:
+                yield f"{self.node}: the running advisor and a new one give {few} and {many} CPUs to {name}"
 
 
 def _settled(known: dict[str, Any]) -> dict[str, Any]:

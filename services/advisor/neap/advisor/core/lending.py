@@ -1,6 +1,6 @@
 """What the node offers to guests in total, per resource: it moves by bounded steps, and shows its sum.
 
-    offer(t) = min(raw(t), offer(t−1) + rise × capacity × minutes)   rises only in rounds with a new report
+    offer(t) = min(raw(t), offer(t−1) + rise × capacity × minutes since the last report)   rises only with a new one
              ≥ offer(t−1) − drop × capacity × minutes                unless there is an emergency, see alarms.py
              ≤ the CPUs that guests have                             whatever else, where the policy sells no more
 
@@ -50,6 +50,7 @@ class Lending:
     measured: tuple[
         str, ...
     ] = ()  # kinds whose use by the system was known once: without it such an offer rises no more
+    grown: dict[str, Seconds] = field(default_factory=dict)  # when each offer could rise last
 
     def most(self, at: Seconds, horizon: Seconds) -> int:
         """Whole CPUs that were offered at most within a time."""
@@ -116,26 +117,28 @@ def lend(
     firm = {view.kind: view.capacity - view.reserved - view.asked for view in views}
     cap: Cores | None = None
     measured = _measured(views, before)
+    grown = {} if before is None else dict(before.grown)
     for view in views:
         scale = 1000 if view.kind == RECLAIMED_CPU else 1
         sound = growing and (view.system is not None or view.kind not in measured)
+        rose = grown.get(view.kind, at if before is None else before.at)
         last = None if before is None else before.offer.get(view.kind, 0)
         seen = replace(view, last=None if last is None else last / scale)
         raw = chosen.headroom.advise(seen, chosen.headroom_settings)
         amount, text = int(raw.amount * scale + 1e-6), raw.arithmetic
         if before is not None and last is not None:
-            node, minutes = view.capacity * scale, max(0.0, at - before.at) / MINUTE
-            most = last + (ceil(node * settings.offer_rise * minutes) if sound else 0)
-            if before.stale and (view.supply is None or chosen.headroom.within):  # then their CPUs are bound enough
-                most = max(most, amount)
-            least = last - ceil(node * settings.offer_drop * minutes)
+            free = before.stale and (view.supply is None or chosen.headroom.within)  # then their CPUs are bound enough
+            rise = settings.offer_rise * max(0.0, at - rose) / MINUTE if sound else 0.0
+            drop = settings.offer_drop * max(0.0, at - before.at) / MINUTE
+            most = max(last + ceil(view.capacity * scale * rise), amount if free else 0)
             alarm = alarms.get(view.kind, "") or _shrank(view, firm[view.kind], before)
-            amount, why = _stepped(amount, most, least, alarm)
+            amount, why = _stepped(amount, most, last - ceil(view.capacity * scale * drop), alarm)
             text = why.format(sum=text, now=written(amount / scale, view.kind), last=written(last / scale, view.kind))
         if chosen.headroom.within and view.supply is not None and amount > view.supply.cpus * scale:
             amount = int(view.supply.cpus * scale)
             text = f"{written(amount / scale, view.kind)}, all CPUs that guests have, of {text}"
         offer[view.kind], arithmetic[view.kind] = amount, text
+        grown[view.kind] = at if sound else rose
         if raw.cap is not None:
             cap = raw.cap
             if before is not None and before.cap is not None:
@@ -149,6 +152,7 @@ def lend(
         past=_remembered(offer, before, settings, at, _usable(views, offer)),
         highest=_highest(offer, before, settings, at),
         measured=measured,
+        grown=grown,
     )
 
 
