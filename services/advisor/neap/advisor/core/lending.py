@@ -140,9 +140,7 @@ def lend(
         offer[view.kind], arithmetic[view.kind] = amount, text
         grown[view.kind] = at if sound else rose
         if raw.cap is not None:
-            cap = raw.cap
-            if before is not None and before.cap is not None:
-                cap = min(cap, before.cap + (view.capacity * settings.grow_step if sound else 0.0))
+            cap = _widened(raw.cap, before, view.capacity * settings.grow_step if sound else 0.0)
     return Lending(
         offer,
         arithmetic,
@@ -154,6 +152,11 @@ def lend(
         measured=measured,
         grown=grown,
     )
+
+
+def _widened(cap: Cores, before: Lending | None, step: Cores) -> Cores:
+    """A cap narrows at once and widens by steps."""
+    return cap if before is None or before.cap is None else min(cap, before.cap + step)
 
 
 def _measured(views: Sequence[HeadroomView], before: Lending | None) -> tuple[str, ...]:
