@@ -1,6 +1,6 @@
 """What became of every workload, folded from its lifecycle events in any order, any number of times.
 
-    submitted            ->  pending, attempt 1
+    submitted            ->  pending, attempt 1; placed already by somebody else: pending on that node
     evicted, refused     ->  pending, attempt + 1, not before its back-off is over
     finished, deleted, invalid  ->  over
 
@@ -49,6 +49,7 @@ class Record:
     gathered: int = 0  # the last attempt whose waiting for its gang was told
     started: int = 0  # the last attempt a node said it runs
     ready_at: Seconds = 0.0
+    node: str = ""  # it runs there already: nobody asked us
     ended: EndReason | None = None
     detail: str = ""  # of the last end
 
@@ -78,8 +79,8 @@ class Book:
     def fold(self, event: LifecycleEvent, subject: str = "") -> Record | None:
         """Take one event over; returns the record if it changed."""
         match event:
-            case Submitted(workload=workload, at=at):
-                return self._submitted(workload, at, subject)
+            case Submitted():
+                return self._submitted(event, subject)
             case Started(uid=uid, attempt=attempt) if uid in self.records:
                 self.records[uid].started = max(self.records[uid].started, attempt)
             case Ended():
@@ -108,18 +109,21 @@ class Book:
         self.records[uid].ended, self.records[uid].detail = EndReason.INVALID, reason
         self.settle(uid)
 
-    def _submitted(self, workload: Workload, at: Seconds, subject: str) -> Record | None:
+    def _submitted(self, event: Submitted, subject: str) -> Record | None:
+        workload, at = event.workload, event.at
         record = self.records.get(workload.uid)
         if record is None:
             record = self.records[workload.uid] = Record(workload.uid, workload.attempt, at, subject=subject)
         elif record.ended is not None or (workload.attempt <= record.attempt and record.workload is not None):
             record.announced = max(record.announced, workload.attempt)
-            return None
+            if record.ended is not None or not event.node or record.node == event.node:
+                return None
         elif record.workload is None:
             record.submitted_at = at
         record.attempt = max(record.attempt, workload.attempt)
         record.announced = max(record.announced, workload.attempt)
         record.subject = subject or record.subject
+        record.node = event.node or record.node
         self._learn(record, workload)
         return record
 
@@ -132,6 +136,7 @@ class Book:
         record.detail = event.detail
         if event.reason in BACK_TO_QUEUE:
             record.attempt = event.attempt + 1
+            record.node = ""
             record.ready_at = event.at + self._delay(record.attempt)
             if record.workload is not None:
                 self._learn(record, record.workload)

@@ -2,6 +2,7 @@
 
     held, and that attempt is over           -> append Released to its node
     pending, held nowhere, nothing under way -> into the queue (after its back-off)
+    pending on a node where others put it    -> append Placed to that node as it is, Released to any other
     over, held nowhere                       -> forget it
 
 Called whenever anything about a workload changed, in any order, any number of times: a restart at any moment, a
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from neap.common.model.placement import Placed, Released
+from neap.common.model.placement import Placed, Placement, Released
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Count
 from neap.common.units import Seconds
@@ -43,6 +44,7 @@ class Settler:
         place = desk.ledgers.find(uid)
         if op is not None:
             in_vain = place is not None and place[0] != op.node and place[1].attempt >= op.attempt
+            in_vain |= record.node not in ("", op.node)
             if not (record.over(op.attempt) or in_vain) or desk.appends.cancel(uid) is None:
                 return
             desk.table.discharge(op.node, uid)
@@ -50,11 +52,14 @@ class Settler:
             self._give_back(uid)
         if place is not None:
             desk.queue.leave(uid)
-            if record.over(place[1].attempt):
+            if record.over(place[1].attempt) or record.node not in ("", place[0]):
                 self._release(record, place[0], place[1].attempt, at)
         elif record.ended is not None:
             desk.queue.leave(uid)
             desk.book.settle(uid)
+        elif record.workload is not None and record.node:
+            desk.queue.leave(uid)
+            self._adopt(record, record.workload, at)
         elif record.workload is not None and uid not in desk.nominated:
             self._enqueue(record, record.workload, at)
 
@@ -88,6 +93,17 @@ class Settler:
         op = Op(node, workload.uid, workload.attempt, entry, f"{workload.uid}.{workload.attempt}.placed", decision)
         self._desk.appends.add(op, at)
 
+    def _adopt(self, record: Record, workload: Workload, at: Seconds) -> None:
+        """Others placed it, so whether it fits is no question: what it holds is not free for anybody else."""
+        if reason := refusal(workload, record.subject):
+            return self._refuse(record, workload, reason, "invalid", at)
+        placement = Placement(workload=workload, charged=workload.requests)
+        entry = Placed(at=at, source=tell.SOURCE, node=record.node, placement=placement, reason=tell.ADOPTED)
+        self._desk.table.charge(record.node, placement, at)
+        id = f"{record.uid}.{workload.attempt}.placed.{record.node}"
+        op = Op(record.node, record.uid, workload.attempt, entry, id)
+        return self._desk.appends.add(op, at)
+
     def announce(self, record: Record, workload: Workload, at: Seconds) -> None:
         """A further attempt is submitted, once."""
         if workload.attempt > 1 and record.announced < workload.attempt:
@@ -105,7 +121,7 @@ class Settler:
     def _keep_nominated(self, record: Record, place: tuple[str, Held] | None) -> bool:
         """Whether a place kept for a workload is still what it waits for."""
         _, attempt = self._desk.nominated[record.uid]
-        return not record.over(attempt) and (place is None or place[1].attempt < attempt)
+        return not record.node and not record.over(attempt) and (place is None or place[1].attempt < attempt)
 
     def _give_back(self, uid: str) -> None:
         """A kept place is free again, unless the workload holds it by now."""
@@ -116,7 +132,8 @@ class Settler:
     def _release(self, record: Record, node: str, attempt: int, at: Seconds) -> None:
         reason = f"{record.ended or 'back to the queue'}{': ' * bool(record.detail)}{record.detail}"
         entry = Released(at=at, source=tell.SOURCE, node=node, uid=record.uid, reason=reason)
-        self._desk.appends.add(Op(node, record.uid, attempt, entry, f"{record.uid}.{attempt}.released"), at)
+        id = f"{record.uid}.{attempt}.released" + (f".{node}" if record.node else "")  # perhaps not the only one
+        self._desk.appends.add(Op(node, record.uid, attempt, entry, id), at)
 
     def _enqueue(self, record: Record, workload: Workload, at: Seconds) -> None:
         desk, queue = self._desk, self._desk.queue

@@ -4,7 +4,7 @@
 
 Only attempts whose submission was heard are watched: what is told later about them is then heard too, so a restart
 takes nobody for lost whose start is merely older than what the stream remembers. An entry known from a checkpoint only
-has no time, and is left alone.
+has no time, and is left alone; so is who was placed by somebody else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Unconfirmed:
             record, place = desk.book.records.get(uid), desk.ledgers.find(uid)
             if record is None or place is None or place[1].attempt != attempt or not desk.is_mine(uid):
                 continue
-            if record.over(attempt) or record.started >= attempt or record.announced < attempt:
+            if record.over(attempt) or record.started >= attempt or record.announced < attempt or record.node:
                 continue
             why = f"nobody confirmed that it started within {format_duration(self._confirm)} of its placement"
             desk.out.append(Count("neap_scheduler_unconfirmed_total"))

@@ -22,6 +22,7 @@ from neap.scheduler.core.nodes.change import NodeChanged
 from neap.scheduler.core.nodes.columns import code
 from neap.scheduler.core.pods.admission import PLAIN
 
+ADOPTED: Final = "it runs here already: somebody else placed it"
 SOURCE: Final = "scheduler"
 MOST_REASONS: Final = 8  # in one sentence
 
@@ -78,15 +79,17 @@ def _one(verdict: NodeClassVerdict) -> str:
 def placed(op: Op) -> Decide:
     """A placement is stored: told as of the moment it was made, because others act on it before its answer is here."""
     decision, entry = op.decision, op.entry
-    assert decision is not None
     assert isinstance(entry, Placed)
+    if decision is None:
+        return _line(entry.placement.workload, "adopted", entry.reason, entry.at, node=op.node)
     numbers = tuple(Measured(metric=f"score.{name}", value=score, threshold=100.0) for name, score in decision.parts)
     return _line(decision.pod.workload, "placed", entry.reason, entry.at, node=op.node, numbers=numbers)
 
 
 def placed_again(node: str, held: Held) -> Decide:
     """The line of a stored placement, for a scheduler that ended before it could be told; the same id as the first."""
-    return _line(held.placement.workload, "placed", held.reason, held.at, node=node)
+    what = "adopted" if held.reason == ADOPTED else "placed"
+    return _line(held.placement.workload, what, held.reason, held.at, node=node)
 
 
 def waiting(workload: Workload, decision: Decision, at: Seconds) -> Decide:
