@@ -5,9 +5,9 @@ BIN    := $(VENV)/bin
 MEMBERS := $(sort $(wildcard libs/*) $(wildcard services/*))
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo test nightly check bench lab e2e lock generate clean
+.PHONY: help setup demo test nightly check bench lab e2e kube-assets lock generate clean
 help:
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.lock $(MEMBERS:%=%/pyproject.toml)
@@ -44,8 +44,12 @@ lab: setup ## scenarios on a real kernel with 4 NUMA nodes, in QEMU; root on Deb
 	@tests/lab/install-lab
 	@$(BIN)/python -m pytest -q -m lab tests/lab
 
-generate: setup ## write the files made from the catalogue
+kube-assets: ## a Kubernetes control plane and kubectl for the tests, built where a Go toolchain and its modules can be had
+	@tests/kube/assets/build
+
+generate: setup ## write the files made from the catalogue and from our kinds
 	@$(BIN)/python -m neap.common.contract.generate
+	@$(BIN)/python -m neap.common.kube.generate
 
 lock: setup ## write requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \

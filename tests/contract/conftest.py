@@ -1,4 +1,7 @@
-"""The stage of the bus contract: a broker in memory, a real nats-server, or a local bus in front of one."""
+"""The stage of the bus contract: a broker in memory, a real nats-server, or a local bus in front of one.
+
+The stages of the Kube contract are in kube_stages.py.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,10 @@ from neap.common.contract.subject import covers
 from neap.common.errors import PortError
 from neap.common.testing.natsd import NatsServer, find_server
 from tests.conftest import SOON
+from tests.contract.kube_stages import kube_stage, memory_kube_stage, real_kube_stage
+from tests.kube.server import api_server
+
+__all__ = ("api_server", "kube_stage", "memory_kube_stage", "real_kube_stage")  # one API server for all of this folder
 
 PATIENCE = Patience(call=2 * SOON, emit=2 * SOON, ensure=2 * SOON)  # what is told within SOON is no time-out of a call
 STORED = ("$KV.>", *(pattern for stream in STREAMS for pattern in stream.subjects))
