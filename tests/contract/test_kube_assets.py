@@ -18,6 +18,7 @@ from tests.conftest import ROOT, SOON
 from tests.kube.server import STRANGER
 
 ASSETS = ROOT / "tests" / "kube" / "assets"
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 TOOLS = ("bash", "dirname", "env", "mkdir", "sed")
 
 
@@ -63,7 +64,7 @@ def test_without_a_toolchain_it_is_said_and_remembered(
 def test_what_is_there_is_left_alone(no_go: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "assets"
     folder.mkdir()
-    for name in ("etcd", "kube-apiserver", "kubectl"):
+    for name in PROGRAMS:
         (folder / name).symlink_to("/bin/false")
     assert build(folder, no_go) == f"kube-assets: Kubernetes {KUBERNETES} is in {folder}"
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(folder))
@@ -71,7 +72,7 @@ def test_what_is_there_is_left_alone(no_go: str, tmp_path: Path, monkeypatch: py
 
 
 async def test_a_program_that_ends_at_once_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("etcd", "kube-apiserver", "kubectl"):
+    for name in PROGRAMS:
         (tmp_path / name).symlink_to("/bin/false")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
     server = ApiServer()
