@@ -10,6 +10,7 @@ import pytest
 from neap.common.contract.catalogue import MOST_DRY_RUN, DryRun, ExplainRequest, Explanation
 from neap.common.model.lifecycle import EndReason
 from neap.common.model.node import NodeObject
+from neap.common.model.weighing import WeighRequest
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived
 from neap.common.units import MIB
@@ -134,7 +135,10 @@ def test_whoever_asks_however_often_the_scheduler_decides_the_same(seed: int) ->
             if curious:
                 for number in range(max(0, step - 10), step + 1):
                     explained(world, f"u{number}")
-                tried(world, an_owner("x", cores=2, labels={"app": "a"}), an_owner("y", gpu=(30, 4000)), a_guest("z"))
+                others = an_owner("x", cores=2, labels={"app": "a"}), an_owner("y", gpu=(30, 4000)), a_guest("z")
+                tried(world, *others)
+                for other in others:
+                    world.machine.weigh(WeighRequest(workload=other))
         return world
 
     asked, left_alone = live(curious=True), live(curious=False)

@@ -135,6 +135,18 @@ def top(nats: Nats = "", once: Annotated[bool, typer.Option(help="One look, no s
     _run(show_top(nats, once=once))
 
 
+@app.command()
+def api(nats: Nats = "", output: Output = "text") -> None:
+    """How the Kubernetes API fares: endpoints, rates, what is known of each kind, who leads. Status 1: ill."""
+    from neap.console.core import apiview  # noqa: PLC0415
+    from neap.console.shell.api import ask_api  # noqa: PLC0415
+
+    state = asyncio.run(ask_api(nats))
+    typer.echo(json.dumps(apiview.as_json(state), indent=2) if _wants_json(output) else apiview.text(state))
+    if not apiview.is_well(state):
+        sys.exit(1)
+
+
 @why_app.command("pod")
 def why_pod(
     name: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME")],

@@ -18,6 +18,7 @@ from neap.common.contract.catalogue import (
     NODES,
     PLACEMENTS,
     TOPOLOGY,
+    WEIGH,
     WORKLOAD,
 )
 from neap.common.contract.catalogue import PROFILES as SERVICE_PROFILES
@@ -53,6 +54,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
             every(settings.cycle, "cycle"),
             serve(EXPLAIN, machine.explain),
             serve(DRY_RUN, machine.dry_run),
+            serve(WEIGH, machine.weigh),
         ),
     )
 

@@ -25,6 +25,7 @@ from neap.common.contract.channel import (
 from neap.common.contract.lawful import entry_flaw
 from neap.common.model.advice import Applied, Headroom, NodeAdvice
 from neap.common.model.apart import Apart
+from neap.common.model.api import ApiRequest, ApiShares, ApiState
 from neap.common.model.day import DayReport
 from neap.common.model.device import DeviceState
 from neap.common.model.enforcement import NodeEnforcement
@@ -38,11 +39,15 @@ from neap.common.model.profile import ServiceProfile
 from neap.common.model.topology import NodeTopology
 from neap.common.model.trail import TrailEntry
 from neap.common.model.usage import NodeUsage, Pressure
+from neap.common.model.weighing import Weighing, WeighRequest
 from neap.common.model.workload import Workload
 from neap.common.units import DAY as ONE_DAY
 from neap.common.units import GIB, HOUR, MIB, MINUTE
 
 ROOT: Final = "neap.v1"
+SERVICES: Final = (
+    "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler", "planner", "gateway", "console", "virtual",
+)  # fmt: skip
 
 # -- streams ---------------------------------------------------------------------------------------------------------
 
@@ -83,7 +88,7 @@ NODE_USAGE: Final[Latest[NodeUsage]] = Latest(
     f"{ROOT}.node.{{node}}.usage",
     NodeUsage,
     says=("reporter",),
-    hears=("advisor", "evictor", "scheduler", "planner", "console"),
+    hears=("advisor", "evictor", "scheduler", "planner", "gateway", "console"),
     doc="What a node uses right now, once per report period.",
 )
 NODE_APPLIED: Final[Latest[Applied]] = Latest(
@@ -108,7 +113,7 @@ NODES: Final[State[NodeObject]] = State(
     "{node}",
     NodeObject,
     says=("gateway", "console", "virtual"),
-    hears=("scheduler", "planner", "advisor", "evictor", "gateway", "console"),
+    hears=("scheduler", "planner", "advisor", "evictor", "gpushare", "gateway", "console"),
     doc="What the cluster says of a node: labels, taints, images, over-commitment.",
     bucket="neap-nodes",
 )
@@ -196,6 +201,14 @@ APART: Final[State[Apart]] = State(
     ttl=ONE_DAY,
 )
 
+API_SHARES: Final[State[ApiShares]] = State(
+    "{cluster}",
+    ApiShares,
+    says=("gateway",),
+    hears=("gateway",),
+    doc="Who may ask the API how much.",
+    bucket="neap-shares",
+)
 DAY_REPORT: Final[State[DayReport]] = State(
     "{cluster}",
     DayReport,
@@ -234,18 +247,7 @@ PREEMPTIONS: Final[Events[Preemption]] = Events(
 TRAIL: Final[Events[TrailEntry]] = Events(
     f"{ROOT}.trail.{{namespace}}.{{name}}",
     TrailEntry,
-    says=(
-        "reporter",
-        "advisor",
-        "enforcer",
-        "evictor",
-        "gpushare",
-        "scheduler",
-        "planner",
-        "gateway",
-        "virtual",
-        "console",
-    ),
+    says=SERVICES,
     hears=("console",),
     doc="What was done about an object, when, why, with which numbers, by whom.",
     stream=TRAIL_STREAM,
@@ -371,14 +373,23 @@ DRY_RUN: Final[Endpoint[DryRun, DryRunAnswer]] = Endpoint(
     doc="Where workloads would go if they were submitted now; nothing is placed.",
     timeout=10.0,
 )
+WEIGH: Final[Endpoint[WeighRequest, Weighing]] = Endpoint(
+    f"{ROOT}.scheduler.weigh", WeighRequest, Weighing, serves="scheduler", asks=("console", "gateway"),
+    doc="Which nodes could take a workload, why not the others, and how well each suits it; nothing is placed.",
+)  # fmt: skip
+API: Final[Endpoint[ApiRequest, ApiState]] = Endpoint(
+    f"{ROOT}.gateway.api",
+    ApiRequest,
+    ApiState,
+    serves="gateway",
+    asks=("console",),
+    doc="How the Kubernetes API fares.",
+)
 
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
     NODE_USAGE, NODE_APPLIED, TOPOLOGY, NODES, PROFILES, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT,
-    EVICTING, EVICTION_TOKENS, APART, MEMORY, WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
+    EVICTING, EVICTION_TOKENS, APART, MEMORY, API_SHARES, WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
 )  # fmt: skip
 STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM)
-ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN)
-SERVICES: Final = (
-    "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler", "planner", "gateway", "console", "virtual",
-)  # fmt: skip
+ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN, WEIGH, API)
 RETRY_WINDOW: Final = 2 * MINUTE  # a publisher retries an unacknowledged message this long, under one id

@@ -147,7 +147,10 @@ def _minimal(patterns: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class User:
-    """One line of a server's authorization: a password, or better the public half of an nkey."""
+    """One line of a server's authorization: a password, or better the public half of an nkey.
+
+    An nkey that begins with $ is a variable of the server's environment.
+    """
 
     name: str
     rights: Rights
@@ -159,7 +162,8 @@ def authorization(users: Sequence[User]) -> str:
     """The `authorization` block of a nats-server configuration."""
     lines = ["authorization {", "  users: ["]
     for user in users:
-        who = f'nkey: "{user.nkey}"' if user.nkey else f'user: "{user.name}", password: "{user.password}"'
+        key = user.nkey if user.nkey.startswith("$") else f'"{user.nkey}"'
+        who = f"nkey: {key}" if user.nkey else f'user: "{user.name}", password: "{user.password}"'
         replies = ", allow_responses: {max: 1, expires: 5s}" if user.rights.responds else ""
         lines += [
             f"    {{ {who}, permissions: {{",

@@ -22,7 +22,7 @@ from neap.common.model.bounds import check_annotations, wish_flaw
 from neap.common.model.enhancement import enhancement
 from neap.common.model.gpu import device_flaw
 from neap.common.model.qos import KubeQos, QosClass, qos_class
-from neap.common.model.resource import CPU, MEMORY, Resources, parse_amount
+from neap.common.model.resource import CPU, MEMORY, Resources, add, parse_amount
 from neap.common.model.wishes import constraints_of, convert
 from neap.common.model.workload import UID, Container, Workload
 
@@ -45,10 +45,11 @@ class _Amounts(msgspec.Struct, kw_only=True):
     limits: dict[str, str | int | float] | None = None
 
 
-class _Container(msgspec.Struct, kw_only=True):
+class _Container(msgspec.Struct, kw_only=True, rename="camel"):
     name: str
     resources: _Amounts = msgspec.field(default_factory=_Amounts)
     image: str = ""
+    restart_policy: str | None = None  # "Always": an init container that stays, a sidecar
 
 
 class _PodSpec(msgspec.Struct, kw_only=True, rename="camel"):
@@ -58,6 +59,7 @@ class _PodSpec(msgspec.Struct, kw_only=True, rename="camel"):
     priority: int | None = None
     priority_class_name: str | None = None
     node_name: str | None = None
+    overhead: dict[str, str | int | float] | None = None  # of the runtime, beside what the containers ask
     scheduling_gates: list[Any] | None = None
     tolerations: Any = None
     affinity: Any = None
@@ -129,6 +131,17 @@ def workloads_of(
     return found, passed
 
 
+def workload_of_pod(document: Mapping[str, Any], *, where: str, owner: str = "") -> Workload:
+    """One pod as the API has it: it has a uid, and may be bound already.
+
+    Raises:
+        InputError: names object and field.
+    """
+    pod = convert(document, _Pod, where)
+    spec = msgspec.structs.replace(pod.spec, node_name=None, scheduling_gates=None)
+    return _workload(pod.metadata, pod.metadata.name, spec, where, {}, owner=owner, salt="")
+
+
 def _convert(document: Any, kind: Any, place: str) -> Any:
     try:
         return convert(document, kind, str(document["kind"]))
@@ -172,11 +185,7 @@ def _workload(
         raise InputError(f"{place}: a pod needs metadata.name")
     where = f"{place}: pod {metadata.namespace[:64]}/{name[:64]}"
     _check_names(metadata, name, where)
-    containers = tuple(_container(item, where) for item in spec.containers)
-    initial = tuple(_container(item, where) for item in spec.init_containers or ())
-    largest: Resources = {}
-    for item in initial:
-        largest |= {key: max(amount, largest.get(key, 0)) for key, amount in item.requests.items()}
+    containers, initial, largest = _all_containers(spec, where)
     annotations = metadata.annotations or {}
     try:
         check_annotations(annotations)
@@ -194,6 +203,36 @@ def _workload(
         owner=owner,
         pool=annotations.get("neap.io/cpuset-pool", "") if level is QosClass.SHARED else "",
     )
+
+
+def _all_containers(spec: _PodSpec, where: str) -> tuple[tuple[Container, ...], tuple[Container, ...], Resources]:
+    """Those that run, the others, and the most that is asked before all run; a sidecar runs from its turn on.
+
+    The runtime's overhead is on top of whatever the containers ask.
+    Source: Kubernetes documentation, "Sidecar Containers: resource sharing", "Pod Overhead".
+    """
+    running: list[Container] = []
+    initial: list[Container] = []
+    beside: Resources = {}
+    largest: Resources = {}
+    for item in spec.init_containers or ():
+        asks = _container(item, where)
+        needs = add(beside, asks.requests)
+        largest |= {key: max(amount, largest.get(key, 0)) for key, amount in needs.items()}
+        if item.restart_policy == "Always":
+            running.append(asks)
+            beside = needs
+        else:
+            initial.append(asks)
+    containers = (*(_container(item, where) for item in spec.containers), *running)
+    if spec.overhead:
+        total: Resources = {}
+        for asks in containers:
+            total = add(total, asks.requests)
+        above = dict(parse_amount(kind, str(text), where=f"{where}, overhead") for kind, text in spec.overhead.items())
+        most = {key: max(total.get(key, 0), largest.get(key, 0)) for key in {**total, **largest}}
+        largest |= {key: amount + most.get(key, 0) for key, amount in above.items()}
+    return containers, tuple(initial), largest
 
 
 def _wished(

@@ -18,6 +18,7 @@ CPU: Final = "cpu"
 MEMORY: Final = "memory"
 RECLAIMED_CPU: Final = "neap.io/reclaimed-cpu"
 RECLAIMED_MEMORY: Final = "neap.io/reclaimed-memory"
+RECLAIMED_MILLI_CPU: Final = "neap.io/reclaimed-millicpu"  # for Kubernetes, whose extended resources are integers
 GPU_CORE: Final = "neap.io/gpu-core"
 GPU_MEMORY: Final = "neap.io/gpu-memory"
 
@@ -30,10 +31,14 @@ UNITS: Final[Mapping[str, str]] = {
     GPU_CORE: "percent of a card",
     GPU_MEMORY: "MiB of a card",
 }
-# Katalyst's names (kubewharf/katalyst-api pkg/consts/resource.go) mean the same kinds, in its own units.
+# Katalyst's names (kubewharf/katalyst-api pkg/consts/resource.go) mean the same kinds, in its own units; the last two
+# are those of its older documents.
 ALIASES: Final[Mapping[str, str]] = {
+    RECLAIMED_MILLI_CPU: RECLAIMED_CPU,
     "resource.katalyst.kubewharf.io/reclaimed_millicpu": RECLAIMED_CPU,
     "resource.katalyst.kubewharf.io/reclaimed_memory": RECLAIMED_MEMORY,
+    "katalyst.kubewharf.io/reclaimed_millicpu": RECLAIMED_CPU,
+    "katalyst.kubewharf.io/reclaimed_memory": RECLAIMED_MEMORY,
 }
 LARGEST: Final = 1 << 53  # stays exact in a float64 column
 

@@ -61,6 +61,11 @@ class GpushareMachine:
                 return ()
         return self._tell(event.at)
 
+    def tune(self, settings: Settings, at: Seconds) -> Sequence[Instruction]:
+        """What bounds a slice may have changed."""
+        self._settings = settings
+        return self._tell(at)
+
     def validate(self) -> None:
         """No card is given twice, and what is left is what was not given."""
         for state in self._shares.cards:

@@ -85,13 +85,25 @@ class Cycle:
 
     def decide(self, pod: Pod, at: Seconds = 0.0) -> Decision:
         """Choose a node and charge it; undo with `table.discharge(node, uid)`."""
+        found, chosen = self._choose(pod)
+        if chosen is not None:
+            return self._place(pod, *chosen, found, at)
+        self._table.turn_away(pod)
+        return self._nowhere(pod, found)
+
+    def weigh(self, pod: Pod) -> tuple[Evaluation, str]:
+        """What every node is to a pod, and the node that `decide` would choose, charging nothing; empty: none now."""
+        found, chosen = self._choose(pod)
+        return found, "" if chosen is None else self._table.names[found.places.rows[chosen[0]]]
+
+    def _choose(self, pod: Pod) -> tuple[Evaluation, tuple[int, Parts] | None]:
+        """The best place that every reserving plugin agrees to, and its parts."""
         found = self.evaluate(pod)
         while (place := found.best()) is not None and not self._should_wait(found, place):
             parts = self._divide(pod, place, found)
             if parts is not None:
-                return self._place(pod, place, parts, found, at)
-        self._table.turn_away(pod)
-        return self._nowhere(pod, found)
+                return found, (place, parts)
+        return found, None
 
     def explain(self, pod: Pod) -> Decision:
         """Why a pod is rejected where it is, charging nothing."""

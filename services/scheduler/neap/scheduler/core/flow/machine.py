@@ -26,6 +26,7 @@ from neap.common.contract.catalogue import (
     Explanation,
 )
 from neap.common.contract.channel import Channel
+from neap.common.errors import Unavailable
 from neap.common.model.advice import Headroom
 from neap.common.model.apart import Apart
 from neap.common.model.device import DeviceState
@@ -36,6 +37,7 @@ from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Release
 from neap.common.model.profile import KINDS, MachineType, ServiceProfile
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
+from neap.common.model.weighing import Weighing, WeighRequest
 from neap.common.runtime.machine import (
     Append,
     Arrived,
@@ -193,6 +195,16 @@ class SchedulerMachine:
     def dry_run(self, request: DryRun) -> DryRunAnswer:
         """Where these workloads would go if they were submitted now; nothing is placed."""
         return self._answers.dry_run(request)
+
+    def weigh(self, request: WeighRequest) -> Weighing:
+        """What nodes are to a workload now; nothing is placed.
+
+        Raises:
+            Unavailable: what is stored has not been read to its end, and verdicts would be wrong.
+        """
+        if not self.ready:
+            raise Unavailable("the scheduler still reads what is stored")
+        return self._answers.weigh(request)
 
     # -- what was heard ----------------------------------------------------------------------------------------------
 

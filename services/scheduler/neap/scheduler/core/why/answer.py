@@ -1,4 +1,4 @@
-"""The scheduler's answers to people: EXPLAIN, for a workload it knows, and DRY_RUN, for workloads it does not.
+"""The scheduler's answers: EXPLAIN, for a workload it knows, DRY_RUN and WEIGH, for workloads it does not.
 
 A placed workload is weighed as if it were not there, against the present state: "would it go there again?" (What it
 uses by itself stays in what was measured.) A dry run decides as the cycle does, one workload after the other on what
@@ -14,13 +14,14 @@ from typing import Final
 import msgspec
 
 from neap.common.contract.catalogue import DryRun, DryRunAnswer, ExplainRequest, Explanation
+from neap.common.model.weighing import Weighing, WeighRequest
 from neap.common.model.workload import Workload
 from neap.scheduler.core.choice.framework import Policy
 from neap.scheduler.core.flow.book import Record
 from neap.scheduler.core.flow.desk import Desk
 from neap.scheduler.core.pods.admission import refusal
 from neap.scheduler.core.pods.pod import Pod
-from neap.scheduler.core.why import tell
+from neap.scheduler.core.why import tell, weigh
 from neap.scheduler.core.why.explain import Verdict, cut, explain
 
 MOST_IN_FULL: Final = 16  # explanations of one dry run that are told in full
@@ -74,6 +75,14 @@ class Answers:
                 for node, uid in reversed(taken):
                     table.discharge(node, uid)
         return DryRunAnswer(answers=tuple(answers))
+
+    def weigh(self, request: WeighRequest) -> Weighing:
+        """What every node is to a workload, were it submitted now."""
+        workload = msgspec.structs.replace(request.workload, uid="weighed", attempt=1)
+        if reason := refusal(workload):
+            return weigh.refused(self.desk.table, request.nodes, cut(reason))
+        found = self.desk.cycle.weigh(self._pod(workload))
+        return weigh.told(self.desk.table, request.nodes, *found, quantum=self.desk.settings.quantum)
 
     def _tried(self, pod: Pod, taken: list[tuple[str, str]], *, in_full: bool) -> Explanation:
         verdict = self._weigh(pod) if in_full else None

@@ -1,0 +1,129 @@
+"""The gateway's table: the Kubernetes API heard and changed, the bus heard and told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from functools import partial
+from secrets import token_hex
+from typing import Any, Final
+
+import msgspec
+
+from neap.common.contract.catalogue import (
+    API,
+    ENFORCEMENT,
+    EVICTING,
+    EVICTIONS,
+    HEADROOM,
+    NODE_USAGE,
+    PLACEMENTS,
+    POLICY,
+    PROFILES,
+    TOPOLOGY,
+    WORKLOAD,
+)
+from neap.common.contract.catalogue import NODES as NODE_OBJECTS
+from neap.common.kube.kind import Kind
+from neap.common.kube.objects import BUDGETS, JOBS, NODES, PODS, REPLICA_SETS
+from neap.common.kube.port import Kube
+from neap.common.runtime.service import Outside, Route, Service, consume, every, follow, hear, on, serve, watch
+from neap.gateway.core.api import ApiView
+from neap.gateway.core.flow import Flow
+from neap.gateway.core.kinds import KINDS
+from neap.gateway.core.lease import Elector
+from neap.gateway.core.machine import GatewayMachine
+from neap.gateway.core.measuring import MeasuringMachine
+from neap.gateway.core.metrics_api import answer
+from neap.gateway.core.metrics_store import MetricStore
+from neap.gateway.core.reflector import Reflector
+from neap.gateway.core.routing import Priority
+from neap.gateway.core.share import Share
+from neap.gateway.core.staleness import Staleness
+from neap.gateway.settings import Settings
+from neap.gateway.shell.hands import Hands
+from neap.gateway.shell.late import late
+from neap.gateway.shell.lead import elected
+from neap.gateway.shell.reflect import reflected
+from neap.gateway.shell.sharing import kept_steady
+from neap.gateway.shell.steady import SteadyKube
+from neap.gateway.shell.web import Answers, door
+from neap.gateway.shell.weigh import weighed
+
+SETTINGS: Final = Settings
+ALWAYS: Final = (PODS, NODES, REPLICA_SETS, JOBS, BUDGETS)  # kinds that every API server has
+DURABLE: Final = "gateway"
+
+
+def wire(settings: Settings, outside: Outside, kubes: Mapping[str, Kube] | None = None) -> Service:
+    """One gateway. `kubes`: API servers by name, handed in; else those of the settings, opened when first needed."""
+    clock, seed = outside.clock, outside.seed
+    replica = settings.replica or (f"gateway-{seed}" if kubes else f"{socket.gethostname()}-{token_hex(4)}")
+    settings = msgspec.structs.replace(settings, replica=replica)
+    servers = kubes or _servers(settings)
+    flow, elector = Flow(settings.api, tuple(servers)), Elector(replica, settings.lease, seed=seed)
+    steady, staleness = SteadyKube(servers, flow, clock), Staleness(settings.staleness)
+    reflectors = _reflectors(settings, seed)
+    view = ApiView(replica, flow, Share(replica, settings.share), elector, staleness, reflectors)
+    store = MetricStore(settings.metrics)
+    gate = asyncio.Semaphore(settings.api.lists_at_once)
+    fenced = steady.of(forbids=_fence(elector, clock.now)) if settings.elect else steady
+    vital = steady.of(Priority.VITAL)
+    return Service(
+        "gateway",
+        "",
+        machine=MeasuringMachine(GatewayMachine(settings, staleness), store),
+        routes=(
+            follow(WORKLOAD.only()),
+            follow(PLACEMENTS.only()),
+            consume(EVICTIONS.only(), durable=DURABLE),
+            *(watch(one.only()) for one in (NODE_OBJECTS, POLICY, PROFILES, TOPOLOGY, HEADROOM, ENFORCEMENT, EVICTING)),
+            every(settings.beat, "beat"),
+            serve(API, lambda asked: view.answer(asked, clock.now())),
+            *(hear(partial(reflected, steady, clock, one, gate)) for one in reflectors),
+            hear(partial(kept_steady, steady, view, outside.bus, clock)),
+            *_doors(settings, store, outside),
+            *_election(settings, partial(elected, vital, clock, elector, settings.lease, steady.still)),
+        ),
+        effects=Hands(fenced, outside.bus).effects,
+    )
+
+
+def _servers(settings: Settings) -> dict[str, Kube]:
+    """By the name or address of each."""
+
+    async def open_kube(host: str) -> Kube:
+        from neap.gateway.shell.http import connect  # noqa: PLC0415  a heavy client, only for those who use it
+
+        return await connect(kubeconfig=settings.kubeconfig, context=settings.context, host=host)
+
+    hosts = settings.servers or ("",)
+    return {host or "configured": late(partial(open_kube, host)) for host in hosts}
+
+
+def _reflectors(settings: Settings, seed: int) -> tuple[Reflector, ...]:
+    rare = msgspec.structs.replace(settings.reflector, optional=True)
+    kinds: dict[Kind[Any], Any] = {**dict.fromkeys(ALWAYS, settings.reflector), **dict.fromkeys(KINDS, rare)}
+    return tuple(Reflector(kind, how, seed=seed) for kind, how in kinds.items())
+
+
+def _fence(elector: Elector, now: Callable[[], float]) -> Callable[[], str]:
+    return lambda: "" if elector.leads(now()) else "another gateway leads"
+
+
+def _doors(settings: Settings, store: MetricStore, outside: Outside) -> tuple[Route, ...]:
+    """What Kubernetes asks over HTTP; every replica answers, whoever leads."""
+    if not settings.serve:
+        return ()
+    answers = Answers(
+        admission=settings.admission,
+        metrics=lambda path, query, accept: answer(path, query, store, outside.clock.now(), accept),
+        healthy=list,
+        weigh=weighed(outside.bus, settings.door.deadline),
+    )
+    return (on(NODE_USAGE.only()), hear(door(settings.door, answers)))
+
+
+def _election(settings: Settings, source: Any) -> tuple[Route, ...]:
+    return (hear(source),) if settings.elect else ()
