@@ -10,7 +10,9 @@ The rooms share this process, each node's one connection; the machines are virtu
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import socket
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
+import yaml
 
 from neap.common.bus.nats import NatsBus, connect
 from neap.common.contract.catalogue import CHANNELS, STREAMS
@@ -34,6 +37,7 @@ from neap.common.telemetry.span import NoTracer
 from neap.common.testing.apiserver import ApiServer, find_assets
 from neap.common.testing.natsd import NatsServer
 from neap.common.units import Seconds
+from neap.gateway.settings import DoorSettings
 from neap.gateway.shell.http import connect as connect_kube
 from neap.virtual.hollow import HollowNodes
 from neap.virtual.settings import Settings as VirtualSettings
@@ -79,6 +83,7 @@ class Cluster:
         self._undo = AsyncExitStack()
         self._home = tempfile.TemporaryDirectory(prefix="neap-journey-")
         self.counts: dict[str, float] = {}
+        self._door = DoorSettings()
         self.world: VirtualWorld
         self.kube: Kube
         self.bus: NatsBus
@@ -86,24 +91,11 @@ class Cluster:
         self.tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as undo:
-            undo.callback(self._home.cleanup)
-            await undo.enter_async_context(self.server)
-            await undo.enter_async_context(self.nats)
-            await self.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/k8s/base/crds"))
-            await self.kubectl("create", "namespace", "neap-system")
-            for program in self._programs:
-                undo.callback(_end, self._launch(program))
-            self.kube = await self.connect()
-            self.bus = await undo.enter_async_context(_closing(await self._uplink("watching")))
-            await self.bus.ensure(STREAMS, CHANNELS)
-            virtual = VirtualSettings(nodes=self._nodes, seed=1, examples=str(examples()), file="", length=1.0)
-            self.world = make_world(virtual, self.clock)
-            group = await undo.enter_async_context(_Cancelling())
-            hollow = HollowNodes(await self.connect(), self.world.hosts, self.clock, step=self._period / 2)
-            group.start(hollow.run())
-            await self._start_rooms(undo, group)
-            self._undo = undo.pop_all()
+        try:
+            await self._open(self._undo)
+        except BaseException:
+            await self._undo.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -111,9 +103,33 @@ class Cluster:
     ) -> None:
         await self._undo.__aexit__(kind, error, trace)
 
+    async def _open(self, undo: AsyncExitStack) -> None:
+        undo.callback(self._home.cleanup)
+        await undo.enter_async_context(self.server)
+        await undo.enter_async_context(self.nats)
+        await self.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/k8s/base/crds"))
+        await self.kubectl("create", "namespace", "neap-system")
+        pair = self.server.ca  # its certificate is for 127.0.0.1, and its key beside it
+        self._door = DoorSettings(
+            bind="127.0.0.1", port=_free_port(), certificate=pair, key=pair.removesuffix(".crt") + ".key"
+        )
+        for program in self._programs:
+            undo.callback(_end, self._launch(program))
+        self.kube, kubelets = await self.connect(), await self.connect()
+        self.bus = await undo.enter_async_context(_closing(await self._uplink("watching")))
+        await self.bus.ensure(STREAMS, CHANNELS)
+        virtual = VirtualSettings(nodes=self._nodes, seed=1, examples=str(examples()), file="", length=1.0)
+        self.world = make_world(virtual, self.clock)
+        group = await undo.enter_async_context(_Cancelling())
+        group.start(HollowNodes(kubelets, self.world.hosts, self.clock, step=self._period / 2).run())
+        await self._start_rooms(undo, group)
+        await self._install_webhooks()
+
     async def connect(self) -> Kube:
         """A client of its own."""
-        return await connect_kube(kubeconfig=self.server.kubeconfig)
+        kube = await connect_kube(kubeconfig=self.server.kubeconfig)
+        self._undo.push_async_callback(kube.close)
+        return kube
 
     async def kubectl(self, *arguments: str, said: str = "") -> str:
         """See ApiServer."""
@@ -132,13 +148,22 @@ class Cluster:
         answer: Any = None
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while not (answer := await holds()):
+                while not (answer := await holds()):  # noqa: ASYNC110  nothing announces it
                     await asyncio.sleep(NAP)
         failed = [key for key, task in self.tasks.items() if task.done()]
         assert answer, f"not within {within:g} s: {what}; ended: {failed}"
         return answer
 
     # -- how
+
+    async def _install_webhooks(self) -> None:
+        """As deploy/k8s has them, but for where they are."""
+        for document in yaml.safe_load_all((ROOT / "deploy/k8s/base/cluster/webhooks.yaml").read_text()):
+            for hook in document["webhooks"]:
+                path = hook["clientConfig"]["service"]["path"]
+                trust = base64.b64encode(Path(self.server.ca).read_bytes()).decode()
+                hook["clientConfig"] = {"url": f"https://127.0.0.1:{self._door.port}{path}", "caBundle": trust}
+            await self.kubectl("apply", "-f", "-", said=json.dumps(document))
 
     async def _uplink(self, name: str) -> NatsBus:
         return await connect(self.nats.url, name=name, within=SOON)
@@ -158,13 +183,14 @@ class Cluster:
         if node:
             settings = msgspec.structs.replace(settings, node=node)
         if name == "gateway":
-            settings = msgspec.structs.replace(settings, kubeconfig=self.server.kubeconfig)
+            settings = msgspec.structs.replace(settings, kubeconfig=self.server.kubeconfig, door=self._door)
         service: Service = room.wire(settings, outside)
         running = Running(service, outside, count=self._count)
         self.tasks[name, node] = group.start(running.run(asyncio.Event()))
 
     def _count(self, metric: str, by: float, labels: dict[str, str]) -> None:
-        key = f"{metric}{{{','.join(f'{k}={v}' for k, v in sorted(labels.items()))}}}"
+        told = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+        key = f"{metric}{{{told}}}"
         self.counts[key] = self.counts.get(key, 0.0) + by
 
     def _launch(self, program: str) -> subprocess.Popen[bytes]:
@@ -207,6 +233,12 @@ class _closing:  # noqa: N801
     async def __aexit__(self, *_: object) -> None:
         with suppress(Exception):
             await self._bus.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -24,8 +24,9 @@ from neap.gateway.core.admission import AdmissionSettings
 from neap.gateway.core.extender import NodeVerdict, Verdicts
 from neap.gateway.core.metrics_api import answer
 from neap.gateway.core.metrics_store import MetricSettings, MetricStore
-from neap.gateway.core.reply import Reply
-from neap.gateway.shell.web import Answered, Answers, DoorSettings, Opened, Weigh, door
+from neap.gateway.core.reply import Answered, Opened, Reply
+from neap.gateway.settings import DoorSettings
+from neap.gateway.shell.web import Answers, Weigh, door
 from tests.conftest import SOON, missing
 from tests.unit.test_gateway_admission import RECLAIMED, a_container, a_pod, a_review
 

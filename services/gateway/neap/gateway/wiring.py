@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from secrets import token_hex
 from typing import Any, Final
@@ -43,7 +43,7 @@ from neap.gateway.core.share import Share
 from neap.gateway.core.staleness import Staleness
 from neap.gateway.settings import Settings
 from neap.gateway.shell.hands import Hands
-from neap.gateway.shell.late import late
+from neap.gateway.shell.late import Closable, late
 from neap.gateway.shell.lead import elected
 from neap.gateway.shell.reflect import reflected
 from neap.gateway.shell.sharing import kept_steady
@@ -61,7 +61,8 @@ def wire(settings: Settings, outside: Outside, kubes: Mapping[str, Kube] | None 
     clock, seed = outside.clock, outside.seed
     replica = settings.replica or (f"gateway-{seed}" if kubes else f"{socket.gethostname()}-{token_hex(4)}")
     settings = msgspec.structs.replace(settings, replica=replica)
-    servers = kubes or _servers(settings)
+    own = {} if kubes else _servers(settings)
+    servers: Mapping[str, Kube] = kubes or own
     flow, elector = Flow(settings.api, tuple(servers)), Elector(replica, settings.lease, seed=seed)
     steady, staleness = SteadyKube(servers, flow, clock), Staleness(settings.staleness)
     reflectors = _reflectors(settings, seed)
@@ -87,19 +88,25 @@ def wire(settings: Settings, outside: Outside, kubes: Mapping[str, Kube] | None 
             *_election(settings, partial(elected, vital, clock, elector, settings.lease, steady.still)),
         ),
         effects=Hands(fenced, outside.bus).effects,
+        close=partial(_close, own.values()),
     )
 
 
-def _servers(settings: Settings) -> dict[str, Kube]:
+def _servers(settings: Settings) -> dict[str, Closable]:
     """By the name or address of each."""
 
-    async def open_kube(host: str) -> Kube:
+    async def open_kube(host: str) -> Closable:
         from neap.gateway.shell.http import connect  # noqa: PLC0415  a heavy client, only for those who use it
 
         return await connect(kubeconfig=settings.kubeconfig, context=settings.context, host=host)
 
     hosts = settings.servers or ("",)
     return {host or "configured": late(partial(open_kube, host)) for host in hosts}
+
+
+async def _close(servers: Iterable[Closable]) -> None:
+    for server in servers:
+        await server.close()
 
 
 def _reflectors(settings: Settings, seed: int) -> tuple[Reflector, ...]:

@@ -45,16 +45,20 @@ class Running:
 
     async def run(self, stop: asyncio.Event, *, within: Seconds = STOP_WITHIN) -> None:
         """Until `stop` is set; then no more input, the machine's last instructions, and out."""
-        async with asyncio.TaskGroup() as group:
-            driving = group.create_task(self.driver.run())
-            feeding = [group.create_task(self._feed(route)) for route in self.service.routes]
-            if not self._unsynced:
-                self.ready.set()
-            await stop.wait()
-            for task in feeding:
-                task.cancel()
-            await self.driver.stop(within)
-            driving.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                driving = group.create_task(self.driver.run())
+                feeding = [group.create_task(self._feed(route)) for route in self.service.routes]
+                if not self._unsynced:
+                    self.ready.set()
+                await stop.wait()
+                for task in feeding:
+                    task.cancel()
+                await self.driver.stop(within)
+                driving.cancel()
+        finally:
+            if self.service.close is not None:
+                await self.service.close()
 
     async def _feed(self, route: Route) -> None:
         bus = self._outside.bus

@@ -141,10 +141,14 @@ def serve(endpoint: Endpoint[Q, R], answer: Callable[[Q], R]) -> Route:
 
 @dataclass(frozen=True)
 class Service:
-    """A machine and its table. `effects` maps the service's own instruction types to what executes them."""
+    """A machine and its table. `effects` maps the service's own instruction types to what executes them.
+
+    `close` gives back, at the very end, what the service itself opened.
+    """
 
     name: str
     node: str  # "" for a central service
     machine: Machine
     routes: tuple[Route, ...]
     effects: Mapping[type[Instruction], Effect] = field(default_factory=dict)
+    close: Callable[[], Awaitable[None]] | None = None

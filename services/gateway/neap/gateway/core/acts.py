@@ -23,7 +23,7 @@ Body: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Bind(Aside):
-    """Give a pod its node. `token`: the leadership it was decided under."""
+    """Give a pod its node. `token`: the leadership it was decided under; `why`: what the ledger says of the choice."""
 
     namespace: str
     name: str
@@ -31,6 +31,7 @@ class Bind(Aside):
     node: str
     attempt: int
     token: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

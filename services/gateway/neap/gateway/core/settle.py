@@ -229,7 +229,7 @@ class Settler:
         if at < not_before or not self.may_bind:
             self._later[facts.uid] = None
             return []
-        bind = Bind(facts.namespace, facts.name, facts.uid, hold.node, hold.attempt, self.token)
+        bind = Bind(facts.namespace, facts.name, facts.uid, hold.node, hold.attempt, self.token, hold.why)
         self.binding[facts.uid] = bind
         return [bind]
 
@@ -242,7 +242,7 @@ class Settler:
         hold = next((one for one in self._holds.of(bind.uid) if one.node == bind.node), None)
         match outcome:
             case Bound():
-                return [counted, *self._bound(bind, facts, hold, at)]
+                return [counted, *self._bound(bind, facts, at)]
             case LostRace(why=why, node=node):
                 if facts is not None and node:
                     facts.node = node
@@ -268,16 +268,16 @@ class Settler:
             said.append(lines.line(pod, at, "not bound", why, id=f"{bind.attempt}.not-bound", node=bind.node))
         return said
 
-    def _bound(self, bind: Bind, facts: PodFacts | None, hold: Hold | None, at: Seconds) -> list[Instruction]:
+    def _bound(self, bind: Bind, facts: PodFacts | None, at: Seconds) -> list[Instruction]:
         if facts is not None:
             facts.node = bind.node
         pod = lines.about(bind.namespace, bind.name, bind.uid)
-        why = (hold.why if hold is not None else "") or f"as {bind.node}'s ledger says"
+        why = bind.why or f"{bind.node}: as its ledger says"
         waited = at - facts.seen if facts is not None else 0.0
         number = Measured(metric="seconds since it was seen", value=waited, threshold=0.0)
         return [
             lines.line(pod, at, "bound", why, id=f"{bind.attempt}.bound", node=bind.node, numbers=(number,)),
-            *self._events.say(pod, "Scheduled", f"bound to {bind.node}: {why}", at, action="Binding"),
+            *self._events.say(pod, "Scheduled", f"bound to {why}", at, action="Binding"),
             *self.settle(bind.uid, at),
         ]
 

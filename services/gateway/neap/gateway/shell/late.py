@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from neap.common.kube.kind import Kind
 from neap.common.kube.port import Kube, Watched
@@ -13,11 +13,21 @@ from neap.common.kube.port import Kube, Watched
 CALLS: Final = ("list", "get", "create", "replace", "patch", "apply", "delete", "bind", "evict", "is_ready")
 
 
-class _LateKube:
-    """See module docstring. What cannot be opened is tried again at the next call."""
+class Closable(Kube, Protocol):
+    """A Kube that holds connections."""
 
-    def __init__(self, open_kube: Callable[[], Awaitable[Kube]]) -> None:
-        self._open, self._kube, self._gate = open_kube, cast("Kube | None", None), asyncio.Lock()
+    async def close(self) -> None:
+        """Let them go."""
+        ...
+
+
+class _LateKube:
+    def __init__(self, open_kube: Callable[[], Awaitable[Closable]]) -> None:
+        self._open, self._kube, self._gate = open_kube, cast("Closable | None", None), asyncio.Lock()
+
+    async def close(self) -> None:
+        if self._kube is not None:
+            await self._kube.close()
 
     async def now(self) -> Kube:
         async with self._gate:
@@ -40,6 +50,6 @@ class _LateKube:
             yield lines
 
 
-def late(open_kube: Callable[[], Awaitable[Kube]]) -> Kube:
-    """The Kube that `open_kube` gives, once it is asked something."""
-    return cast("Kube", _LateKube(open_kube))
+def late(open_kube: Callable[[], Awaitable[Closable]]) -> Closable:
+    """The Kube that `open_kube` gives, once it is asked something; what cannot be opened is tried again then."""
+    return cast("Closable", _LateKube(open_kube))
