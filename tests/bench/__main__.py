@@ -18,16 +18,16 @@ from rich.console import Console
 from rich.table import Table
 
 from neap.common.runtime.clock import stopwatch, wall_seconds
-from tests.bench import affinity, agent, bus, cards, decide, fold, kube, mirror, node, openb, place, replay, store
+from tests.bench import affinity, agent, bind, bus, cards, decide, fold, kube, mirror, node, openb, place, replay, store
 from tests.bench.measure import Row
 
 OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 PARTS: dict[str, Callable[[], Iterator[Row] | AsyncIterator[Row]]] = {
     "bus": bus.rows, "store": store.rows, "fold": fold.rows, "decide": decide.rows, "node": node.rows,
     "agent": agent.rows, "affinity": affinity.rows, "cards": cards.rows, "place": place.rows, "openb": openb.rows,
-    "replay": replay.rows, "kube": kube.rows, "mirror": mirror.rows,
+    "replay": replay.rows, "kube": kube.rows, "mirror": mirror.rows, "bind": bind.rows,
 }  # fmt: skip
-BY_NAME: set[str] = {"openb", "replay", "mirror"}  # measured only when asked for: they take minutes
+BY_NAME: set[str] = {"openb", "replay", "mirror", "bind"}  # measured only when asked for: they take minutes
 
 
 def main(names: list[str]) -> int:
