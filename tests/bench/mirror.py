@@ -15,7 +15,7 @@ from statistics import quantiles
 
 from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.units import DAY, GIB, HOUR, MINUTE
-from neap.gateway.core.mirror import Mirror, MirrorSettings, is_change
+from neap.gateway.core.nodes.mirror import Mirror, MirrorSettings, is_change
 from tests.bench.measure import Row
 
 NODES, CORES, MEMORY = 20_000, 64, 256

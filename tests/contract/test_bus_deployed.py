@@ -19,7 +19,7 @@ from neap.common.contract.catalogue import CHANNELS, STREAMS
 from neap.common.contract.permissions import connection_name
 from neap.common.kube.users import ROOMS
 from neap.common.testing.natsd import NatsServer, find_server
-from neap.gateway.core.credentials import credentials
+from neap.gateway.core.keys.credentials import credentials
 from neap.gateway.shell.keys import Pair
 from tests.conftest import ROOT, SOON
 from tests.contract.conftest import PATIENCE

@@ -21,11 +21,11 @@ from neap.common.model.profile import ServiceProfile
 from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.testing.apiserver import ApiServer
-from neap.gateway.core.admission import AdmissionSettings
-from neap.gateway.core.metrics_api import answer
-from neap.gateway.core.metrics_store import MetricSettings, MetricStore
-from neap.gateway.core.reply import Reply
-from neap.gateway.core.rules import read
+from neap.gateway.core.door.admission import AdmissionSettings
+from neap.gateway.core.door.metrics_api import answer
+from neap.gateway.core.door.metrics_store import MetricSettings, MetricStore
+from neap.gateway.core.door.reply import Reply
+from neap.gateway.core.door.rules import read
 from neap.gateway.shell.web import Answers, DoorSettings, Opened, door
 from tests.conftest import HANG, SOON
 from tests.kube.server import need_assets

@@ -35,8 +35,8 @@ from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside
 from neap.common.telemetry.span import NoTracer
 from neap.common.testing.apiserver import ApiServer, find_assets
-from neap.gateway.core.admission import AdmissionSettings
-from neap.gateway.core.reply import Answered, Opened, Reply
+from neap.gateway.core.door.admission import AdmissionSettings
+from neap.gateway.core.door.reply import Answered, Opened, Reply
 from neap.gateway.settings import DoorSettings
 from neap.gateway.shell.http import connect
 from neap.gateway.shell.web import Answers, door

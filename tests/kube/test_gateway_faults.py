@@ -18,9 +18,9 @@ from neap.common.kube.objects import NAMESPACES, PODS
 from neap.common.kube.port import Kube
 from neap.common.runtime.clock import stopwatch, wall_clock
 from neap.common.testing.apiserver import ApiServer
-from neap.gateway.core.breaker import BreakerSettings
-from neap.gateway.core.flow import Flow, FlowSettings
-from neap.gateway.core.reflector import Complete, Reflector, ReflectorSettings, Removed, Seen, Stale
+from neap.gateway.core.asking.breaker import BreakerSettings
+from neap.gateway.core.asking.flow import Flow, FlowSettings
+from neap.gateway.core.hearing.reflector import Complete, Reflector, ReflectorSettings, Removed, Seen, Stale
 from neap.gateway.shell.http import HttpKube, connect
 from neap.gateway.shell.reflect import reflected
 from neap.gateway.shell.steady import SteadyKube

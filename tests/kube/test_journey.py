@@ -22,7 +22,7 @@ from neap.virtual.history import stored
 from tests.kube.server import need_assets
 from tests.kube.stage import ROOT, Cluster
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(900)]
 EXAMPLES = ROOT / "examples" / "kubernetes"
 OURS = "neap.io/gateway"  # reporting controller of neap's Events
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY, parse_amount
 from neap.common.units import parse_quantity
-from neap.gateway.core.admission import AdmissionSettings, Verdict, encode, judge
-from neap.gateway.core.rules import is_told, read
+from neap.gateway.core.door.admission import AdmissionSettings, Verdict, encode, judge
+from neap.gateway.core.door.rules import is_told, read
 
 SETTINGS: Final = AdmissionSettings()
 LEVELS: Final = ("neap.io/qos-level", "katalyst.kubewharf.io/qos_level")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from neap.common.errors import PortError, Rejected, Throttled, Unavailable, Unreached
 from neap.common.model.api import ApiShares
-from neap.gateway.core.breaker import Breaker, BreakerSettings, BreakerStance
-from neap.gateway.core.bucket import Bucket
-from neap.gateway.core.flow import Flow, FlowSettings, Refusal, Ticket
-from neap.gateway.core.routing import ApiRoute, Ask, Priority, Verb
-from neap.gateway.core.share import Share, ShareSettings
+from neap.gateway.core.asking.breaker import Breaker, BreakerSettings, BreakerStance
+from neap.gateway.core.asking.bucket import Bucket
+from neap.gateway.core.asking.flow import Flow, FlowSettings, Refusal, Ticket
+from neap.gateway.core.asking.routing import ApiRoute, Ask, Priority, Verb
+from neap.gateway.core.asking.share import Share, ShareSettings
 
 GAPS = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=1, max_size=150)
 

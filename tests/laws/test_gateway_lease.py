@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from neap.common.errors import Conflict, Unavailable
 from neap.common.kube.objects import Lease
-from neap.gateway.core.lease import (
+from neap.gateway.core.asking.lease import (
     Elector,
     Follows,
     Leads,

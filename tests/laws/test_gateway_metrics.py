@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from neap.common.errors import InputError
 from neap.common.model.resource import parse_amount
-from neap.gateway.core.metrics_api import answer, quantity
-from neap.gateway.core.metrics_store import MetricSettings, MetricStore
-from neap.gateway.core.selector import parse_selector, selects
-from neap.gateway.core.series import AGGREGATIONS, Series, aggregate
+from neap.gateway.core.door.metrics_api import answer, quantity
+from neap.gateway.core.door.metrics_store import MetricSettings, MetricStore
+from neap.gateway.core.door.selector import parse_selector, selects
+from neap.gateway.core.door.series import AGGREGATIONS, Series, aggregate
 from tests.unit.test_gateway_metrics_api import NOON, a_container, a_profile, a_report, a_store
 
 WORDS = st.sampled_from((

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neap.common.model.resource import RECLAIMED_CPU
-from neap.gateway.core.mirror import Mirror, MirrorSettings, Write, is_change
+from neap.gateway.core.nodes.mirror import Mirror, MirrorSettings, Write, is_change
 
 KIND = RECLAIMED_CPU
 OFFERS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 400)), max_size=12)

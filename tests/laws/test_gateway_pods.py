@@ -9,7 +9,7 @@ from neap.common.kube.objects import PODS
 from neap.common.model.lifecycle import Ended, Submitted
 from neap.common.runtime.machine import Heard
 from neap.gateway.core.acts import Bind
-from neap.gateway.core.reflector import Complete, Removed, Stale
+from neap.gateway.core.hearing.reflector import Complete, Removed, Stale
 from tests.unit.gateway_world import TERMINAL, World, a_pod
 
 STEPS = (

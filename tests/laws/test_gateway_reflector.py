@@ -13,7 +13,7 @@ from neap.common.errors import Denied, Expired, PortError, Rejected, Throttled, 
 from neap.common.kube.kind import Kind
 from neap.common.kube.objects import Metadata, Whatever
 from neap.common.kube.port import Change, Page, Watched
-from neap.gateway.core.following import (
+from neap.gateway.core.hearing.following import (
     Begun,
     Broke,
     ChangeHeard,
@@ -28,7 +28,7 @@ from neap.gateway.core.following import (
     Wait,
     What,
 )
-from neap.gateway.core.reflector import Complete, Reflector, ReflectorSettings, Removed, Seen, Stale
+from neap.gateway.core.hearing.reflector import Complete, Reflector, ReflectorSettings, Removed, Seen, Stale
 
 THINGS = Kind("", "v1", "things", "Thing", Whatever)
 ERRORS: dict[str, Callable[[], PortError]] = {

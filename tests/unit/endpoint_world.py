@@ -11,7 +11,7 @@ from neap.common.kube.memory import MemoryCluster, MemoryKube
 from neap.common.kube.objects import NAMESPACES, PODS, Pod
 from neap.common.kube.port import Kube
 from neap.common.runtime.clock import Clock, loop_clock
-from neap.gateway.core.flow import Flow, FlowSettings
+from neap.gateway.core.asking.flow import Flow, FlowSettings
 from neap.gateway.shell.steady import SteadyKube
 
 SPACE = "shop"

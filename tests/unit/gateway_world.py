@@ -17,9 +17,9 @@ from neap.common.model.placement import Placed, Placement, Released
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Decide, Done, Emit, Event, Failed, Heard, Instruction, Synced, Tick
 from neap.gateway.core.acts import Accepted, AlreadyGone, Bind, Bound, Evict, LostRace, ShowEvent
-from neap.gateway.core.kinds import KINDS
+from neap.gateway.core.hearing.reflector import Complete, Removed, Seen
+from neap.gateway.core.kinds.table import KINDS
 from neap.gateway.core.machine import STORED, GatewayMachine
-from neap.gateway.core.reflector import Complete, Removed, Seen
 from neap.gateway.settings import Settings
 
 ALONE = Settings(elect=False)

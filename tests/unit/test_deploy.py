@@ -21,8 +21,8 @@ from neap.common.kube.users import CENTRAL_ROOMS, NODE_ROOMS
 from neap.common.runtime.launch import find_room
 from neap.common.runtime.settings import ProcessSettings, Sources
 from neap.common.testing.apiserver import find_assets
-from neap.gateway.core.credentials import credentials
-from neap.gateway.core.kinds import KINDS
+from neap.gateway.core.keys.credentials import credentials
+from neap.gateway.core.kinds.table import KINDS
 from neap.gateway.shell.keys import Pair
 from neap.gateway.wiring import ALWAYS
 from tests.conftest import ROOT, SOON

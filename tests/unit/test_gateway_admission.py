@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from neap.gateway.core.admission import AdmissionSettings, Verdict, encode, judge
+from neap.gateway.core.door.admission import AdmissionSettings, Verdict, encode, judge
 
 SETTINGS = AdmissionSettings()
 LEVEL = "neap.io/qos-level"

@@ -17,12 +17,12 @@ from neap.common.runtime.machine import Count
 from neap.common.telemetry.metrics import Metrics
 from neap.common.testing.simloop import simulate
 from neap.console.core import apiview
-from neap.gateway.core.api import API_METRICS, ApiView
-from neap.gateway.core.flow import Flow, FlowSettings
-from neap.gateway.core.lease import Elector, LeaseSettings
-from neap.gateway.core.reflector import Complete, Reflector, ReflectorSettings, Stale
-from neap.gateway.core.share import Share, ShareSettings
-from neap.gateway.core.staleness import Staleness, StalenessSettings
+from neap.gateway.core.asking.api import API_METRICS, ApiView
+from neap.gateway.core.asking.flow import Flow, FlowSettings
+from neap.gateway.core.asking.lease import Elector, LeaseSettings
+from neap.gateway.core.asking.share import Share, ShareSettings
+from neap.gateway.core.asking.staleness import Staleness, StalenessSettings
+from neap.gateway.core.hearing.reflector import Complete, Reflector, ReflectorSettings, Stale
 from neap.gateway.shell.lead import elected
 from neap.gateway.shell.reflect import reflected
 from neap.gateway.shell.sharing import kept_steady

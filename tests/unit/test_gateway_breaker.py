@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from neap.common.errors import Conflict, Denied, Expired, PortError, Rejected, Throttled, Unavailable, Vanished
-from neap.gateway.core.breaker import Breaker, BreakerSettings, BreakerStance
-from neap.gateway.core.endpoint import Endpoint, code_of, is_fault
-from neap.gateway.core.routing import Verb
+from neap.gateway.core.asking.breaker import Breaker, BreakerSettings, BreakerStance
+from neap.gateway.core.asking.endpoint import Endpoint, code_of, is_fault
+from neap.gateway.core.asking.routing import Verb
 
 
 def test_five_failures_open_it_one_call_is_tried_and_closes_it() -> None:

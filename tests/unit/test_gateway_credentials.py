@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from neap.common.errors import InputError
 from neap.common.kube.users import ROOMS
-from neap.gateway.core.certificate import Party, certificate, pem, private_key
-from neap.gateway.core.credentials import SERVED, Made, credentials, nkey, nkey_seed
+from neap.gateway.core.keys.certificate import Party, certificate, pem, private_key
+from neap.gateway.core.keys.credentials import SERVED, Made, credentials, nkey, nkey_seed
 from neap.gateway.shell.keys import Pair
 from tests.conftest import SOON
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from neap.common.model.qos import QosClass
-from neap.gateway.core.admission import AdmissionSettings
-from neap.gateway.core.extender import NodeVerdict, filtered, prioritized, question
+from neap.gateway.core.door.admission import AdmissionSettings
+from neap.gateway.core.door.extender import NodeVerdict, filtered, prioritized, question
 
 SETTINGS = AdmissionSettings()
 VERDICTS = {

@@ -15,9 +15,9 @@ from neap.common.errors import Conflict, PortError, Unavailable
 from neap.common.kube.memory import Fault
 from neap.common.kube.objects import BUDGETS, NODES, PODS
 from neap.common.testing.simloop import simulate
-from neap.gateway.core.breaker import BreakerSettings
-from neap.gateway.core.flow import Flow, FlowSettings
-from neap.gateway.core.reflector import Reflector, ReflectorSettings, Removed, Seen, Stale
+from neap.gateway.core.asking.breaker import BreakerSettings
+from neap.gateway.core.asking.flow import Flow, FlowSettings
+from neap.gateway.core.hearing.reflector import Reflector, ReflectorSettings, Removed, Seen, Stale
 from neap.gateway.shell.reflect import reflected
 from neap.gateway.shell.steady import SteadyKube
 from tests.unit.endpoint_world import SPACE, World

@@ -18,12 +18,12 @@ from neap.common.kube.memory import Fault
 from neap.common.kube.objects import BUDGETS, NODES, PODS
 from neap.common.runtime.clock import loop_clock
 from neap.common.testing.simloop import simulate
-from neap.gateway.core.breaker import BreakerSettings
-from neap.gateway.core.flow import Flow, FlowSettings, Limit, Refusal
-from neap.gateway.core.reflector import Complete, Seen, Stale
-from neap.gateway.core.routing import ApiRoute, Ask, Priority, Verb
-from neap.gateway.core.share import Share, ShareSettings
-from neap.gateway.core.staleness import Staleness, StalenessSettings
+from neap.gateway.core.asking.breaker import BreakerSettings
+from neap.gateway.core.asking.flow import Flow, FlowSettings, Limit, Refusal
+from neap.gateway.core.asking.routing import ApiRoute, Ask, Priority, Verb
+from neap.gateway.core.asking.share import Share, ShareSettings
+from neap.gateway.core.asking.staleness import Staleness, StalenessSettings
+from neap.gateway.core.hearing.reflector import Complete, Seen, Stale
 from neap.gateway.shell.http import connect
 from neap.gateway.shell.sharing import keep_share
 from tests.unit.endpoint_world import SPACE, WIDE, World, make_pod

@@ -30,9 +30,9 @@ from neap.common.model.placement import Placed
 from neap.common.model.profile import MEMORY_BANDWIDTH
 from neap.common.runtime.machine import Arrived, Put, Synced
 from neap.evictor.wiring import tunable as evictor
-from neap.gateway.core.admin_qos import HONOURED
-from neap.gateway.core.kinds import KINDS, edited, gpu_pool_status, moment, ratios, read, verdict
-from neap.gateway.core.reading import Reading, Said
+from neap.gateway.core.kinds.admin_qos import HONOURED
+from neap.gateway.core.kinds.reading import Reading, Said
+from neap.gateway.core.kinds.table import KINDS, edited, gpu_pool_status, moment, ratios, read, verdict
 from neap.gpushare.settings import Settings as GpushareSettings
 from neap.gpushare.wiring import wire as gpushare
 from tests.conftest import ROOT

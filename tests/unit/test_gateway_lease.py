@@ -12,7 +12,7 @@ from neap.common.kube.memory import Fault, MemoryCluster, MemoryKube
 from neap.common.kube.objects import LEASES, NAMESPACES, Lease
 from neap.common.runtime.clock import Clock, loop_clock
 from neap.common.testing.simloop import simulate
-from neap.gateway.core.lease import (
+from neap.gateway.core.asking.lease import (
     Elector,
     Follows,
     Leads,

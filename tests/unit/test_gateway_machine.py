@@ -26,8 +26,8 @@ from neap.gateway.core.acts import (
     ShowEvent,
     Written,
 )
-from neap.gateway.core.lease import Follows, Leads
-from neap.gateway.core.reflector import Complete, Removed, Seen, Stale
+from neap.gateway.core.asking.lease import Follows, Leads
+from neap.gateway.core.hearing.reflector import Complete, Removed, Seen, Stale
 from neap.gateway.settings import Settings
 from tests.unit.gateway_world import World, a_pod, an_eviction, meta
 

@@ -11,10 +11,10 @@ import pytest
 from neap.common.errors import InputError
 from neap.common.model.profile import ServiceProfile
 from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage, Stall
-from neap.gateway.core.metrics_api import AGGREGATED, answer, quantity
-from neap.gateway.core.metrics_store import MetricSettings, MetricStore
-from neap.gateway.core.selector import parse_selector, selects
-from neap.gateway.core.series import Series, aggregate
+from neap.gateway.core.door.metrics_api import AGGREGATED, answer, quantity
+from neap.gateway.core.door.metrics_store import MetricSettings, MetricStore
+from neap.gateway.core.door.selector import parse_selector, selects
+from neap.gateway.core.door.series import Series, aggregate
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86_400 + 43_200  # 12:00 UTC
 V2 = "/apis/custom.metrics.k8s.io/v1beta2"

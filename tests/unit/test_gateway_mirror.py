@@ -15,8 +15,8 @@ from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Done, Failed, Heard, Instruction
 from neap.common.units import GIB
 from neap.gateway.core.acts import ApplyNode, MirrorNode, TaintNode, Written
-from neap.gateway.core.mirrored import amounts_of, extended, machine_of, shown_by
-from neap.gateway.core.reflector import Removed, Seen
+from neap.gateway.core.hearing.reflector import Removed, Seen
+from neap.gateway.core.nodes.mirrored import amounts_of, extended, machine_of, shown_by
 from neap.gateway.settings import Settings
 from tests.unit.gateway_world import World, a_node
 

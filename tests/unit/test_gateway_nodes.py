@@ -13,9 +13,9 @@ from neap.common.model.scheduling import Effect
 from neap.common.runtime.machine import Arrived, Delete, Done, Heard, Instruction, Put, Synced
 from neap.common.units import GIB
 from neap.gateway.core.acts import AnswerObject, ReadObject
+from neap.gateway.core.hearing.reflector import Complete, Removed, Seen
 from neap.gateway.core.machine import STORED
-from neap.gateway.core.nodes import node_object
-from neap.gateway.core.reflector import Complete, Removed, Seen
+from neap.gateway.core.nodes.views import node_object
 from tests.unit.gateway_world import World, a_node
 
 REAL = {

@@ -10,9 +10,9 @@ from neap.common.model.protection import may_leave
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU
 from neap.common.units import GIB
-from neap.gateway.core.owners import DEPTH, Owners
-from neap.gateway.core.pods import PodFacts, asks_for_neap, is_read, occupant_of, workload_of
-from neap.gateway.core.resizing import resize_of
+from neap.gateway.core.pods.facts import PodFacts, asks_for_neap, is_read, occupant_of, workload_of
+from neap.gateway.core.pods.owners import DEPTH, Owners
+from neap.gateway.core.pods.resizing import resize_of
 from tests.unit.gateway_world import a_pod, meta
 
 NEAP = ("neap", "katalyst-scheduler")

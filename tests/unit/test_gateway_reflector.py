@@ -14,8 +14,18 @@ from neap.common.kube.memory import Fault
 from neap.common.kube.objects import BUDGETS, NODES, PODS, Metadata, Pod
 from neap.common.kube.port import Change, Page, Watched
 from neap.common.testing.simloop import simulate
-from neap.gateway.core.following import Begun, Broke, ChangeHeard, ListPage, Opened, OpenWatch, PageRead, Passed, Say
-from neap.gateway.core.reflector import Complete, Reflector, ReflectorSettings, Removed, Seen, Stale
+from neap.gateway.core.hearing.following import (
+    Begun,
+    Broke,
+    ChangeHeard,
+    ListPage,
+    Opened,
+    OpenWatch,
+    PageRead,
+    Passed,
+    Say,
+)
+from neap.gateway.core.hearing.reflector import Complete, Reflector, ReflectorSettings, Removed, Seen, Stale
 from neap.gateway.shell.reflect import reflected
 from tests.unit.endpoint_world import SPACE, World
 

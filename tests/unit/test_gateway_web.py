@@ -20,11 +20,11 @@ import pytest
 
 from neap.common.errors import SettingsError, Unavailable
 from neap.common.model.workload import Workload
-from neap.gateway.core.admission import AdmissionSettings
-from neap.gateway.core.extender import NodeVerdict, Verdicts
-from neap.gateway.core.metrics_api import answer
-from neap.gateway.core.metrics_store import MetricSettings, MetricStore
-from neap.gateway.core.reply import Answered, Opened, Reply
+from neap.gateway.core.door.admission import AdmissionSettings
+from neap.gateway.core.door.extender import NodeVerdict, Verdicts
+from neap.gateway.core.door.metrics_api import answer
+from neap.gateway.core.door.metrics_store import MetricSettings, MetricStore
+from neap.gateway.core.door.reply import Answered, Opened, Reply
 from neap.gateway.settings import DoorSettings
 from neap.gateway.shell.web import Answers, Weigh, door
 from tests.conftest import SOON, missing

@@ -13,7 +13,7 @@ from neap.common.bus.port import Bus
 from neap.common.contract.catalogue import WEIGH
 from neap.common.errors import InputError, NoResponder, Unavailable, WireError
 from neap.common.model.weighing import FITS, MOST_WEIGHED, UNKNOWN, Obstacle, Weighing, WeighRequest
-from neap.gateway.core.extender import NodeVerdict, verdicts
+from neap.gateway.core.door.extender import NodeVerdict, verdicts
 from neap.gateway.shell.weigh import weighed
 from tests.conftest import SOON
 from tests.unit.scheduler_world import an_owner

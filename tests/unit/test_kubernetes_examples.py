@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 
-from neap.gateway.core.admission import AdmissionSettings, judge
+from neap.gateway.core.door.admission import AdmissionSettings, judge
 from tests.conftest import ROOT
 
 PLACE = ROOT / "examples/kubernetes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from neap.common.telemetry.metrics import counter
-from neap.gateway.core.api import API_METRICS
+from neap.gateway.core.asking.api import API_METRICS
 
 METRICS: Final = (
     counter("neap_gateway_pods_total", "Pods told to the scheduler, found on nodes, or refused.", "what"),

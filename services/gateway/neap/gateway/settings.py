@@ -8,17 +8,17 @@ import msgspec
 from msgspec import Meta
 
 from neap.common.units import MIB, MINUTE, Seconds
-from neap.gateway.core.admission import AdmissionSettings
+from neap.gateway.core.asking.flow import FlowSettings
+from neap.gateway.core.asking.lease import LeaseSettings
+from neap.gateway.core.asking.share import ShareSettings
+from neap.gateway.core.asking.staleness import StalenessSettings
+from neap.gateway.core.door.admission import AdmissionSettings
+from neap.gateway.core.door.metrics_store import MetricSettings
 from neap.gateway.core.events import EventSettings
-from neap.gateway.core.evictions import EvictionSettings
-from neap.gateway.core.flow import FlowSettings
-from neap.gateway.core.lease import LeaseSettings
-from neap.gateway.core.metrics_store import MetricSettings
-from neap.gateway.core.mirror import MirrorSettings
-from neap.gateway.core.reflector import ReflectorSettings
-from neap.gateway.core.share import ShareSettings
-from neap.gateway.core.staleness import StalenessSettings
-from neap.gateway.core.taints import Taints
+from neap.gateway.core.hearing.reflector import ReflectorSettings
+from neap.gateway.core.nodes.mirror import MirrorSettings
+from neap.gateway.core.nodes.taints import Taints
+from neap.gateway.core.pods.evictions import EvictionSettings
 
 Positive = Annotated[Seconds, Meta(gt=0)]
 

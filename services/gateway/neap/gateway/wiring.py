@@ -29,18 +29,18 @@ from neap.common.kube.kind import Kind
 from neap.common.kube.objects import BUDGETS, JOBS, NODES, PODS, REPLICA_SETS
 from neap.common.kube.port import Kube
 from neap.common.runtime.service import Outside, Route, Service, consume, every, follow, hear, on, serve, watch
-from neap.gateway.core.api import ApiView
-from neap.gateway.core.flow import Flow
-from neap.gateway.core.kinds import KINDS
-from neap.gateway.core.lease import Elector
+from neap.gateway.core.asking.api import ApiView
+from neap.gateway.core.asking.flow import Flow
+from neap.gateway.core.asking.lease import Elector
+from neap.gateway.core.asking.routing import Priority
+from neap.gateway.core.asking.share import Share
+from neap.gateway.core.asking.staleness import Staleness
+from neap.gateway.core.door.measuring import MeasuringMachine
+from neap.gateway.core.door.metrics_api import answer
+from neap.gateway.core.door.metrics_store import MetricStore
+from neap.gateway.core.hearing.reflector import Reflector
+from neap.gateway.core.kinds.table import KINDS
 from neap.gateway.core.machine import GatewayMachine
-from neap.gateway.core.measuring import MeasuringMachine
-from neap.gateway.core.metrics_api import answer
-from neap.gateway.core.metrics_store import MetricStore
-from neap.gateway.core.reflector import Reflector
-from neap.gateway.core.routing import Priority
-from neap.gateway.core.share import Share
-from neap.gateway.core.staleness import Staleness
 from neap.gateway.settings import Settings
 from neap.gateway.shell.hands import Hands
 from neap.gateway.shell.late import Closable, late

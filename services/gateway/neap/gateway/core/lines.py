@@ -10,7 +10,7 @@ from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.runtime.machine import Decide, Emit
 from neap.common.telemetry.span import object_context
 from neap.common.units import Seconds
-from neap.gateway.core.book import SOURCE
+from neap.gateway.core.pods.book import SOURCE
 
 LONGEST_DETAIL: Final = 400
 MOST_REASONS: Final = 8  # in one sentence

@@ -58,21 +58,21 @@ from neap.gateway.core.acts import (
     Say,
     TaintNode,
 )
-from neap.gateway.core.book import Holds, Runs
+from neap.gateway.core.asking.lease import Follows, Leads
+from neap.gateway.core.asking.staleness import Staleness
 from neap.gateway.core.events import Events
-from neap.gateway.core.evictions import Evictions
-from neap.gateway.core.kinds import KINDS
-from neap.gateway.core.lease import Follows, Leads
-from neap.gateway.core.nodes import NodeViews, node_object
-from neap.gateway.core.objects import Objects
-from neap.gateway.core.owners import Owners
-from neap.gateway.core.pods import Labels, PodFacts, asks_for_neap
-from neap.gateway.core.reflector import Complete, Removed, Seen, Stale
-from neap.gateway.core.resizing import resize_of
-from neap.gateway.core.settle import Settler, hash_of
-from neap.gateway.core.showing import Showing
-from neap.gateway.core.staleness import Staleness
-from neap.gateway.core.taints import Tainting
+from neap.gateway.core.hearing.reflector import Complete, Removed, Seen, Stale
+from neap.gateway.core.kinds.objects import Objects
+from neap.gateway.core.kinds.table import KINDS
+from neap.gateway.core.nodes.showing import Showing
+from neap.gateway.core.nodes.taints import Tainting
+from neap.gateway.core.nodes.views import NodeViews, node_object
+from neap.gateway.core.pods.book import Holds, Runs
+from neap.gateway.core.pods.evictions import Evictions
+from neap.gateway.core.pods.facts import Labels, PodFacts, asks_for_neap
+from neap.gateway.core.pods.owners import Owners
+from neap.gateway.core.pods.resizing import resize_of
+from neap.gateway.core.pods.settle import Settler, hash_of
 from neap.gateway.settings import Settings
 
 STORED: Final = (WORKLOAD, PLACEMENTS, NODE_OBJECTS, POLICY, PROFILES)  # read to their end before anything is said

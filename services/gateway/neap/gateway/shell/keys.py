@@ -26,7 +26,7 @@ from neap.common.kube.port import Kube, PatchStyle
 from neap.common.kube.rbac import NAMESPACE
 from neap.common.runtime.clock import wall_clock
 from neap.common.units import Seconds
-from neap.gateway.core.credentials import AUTHORITY, USERS, credentials
+from neap.gateway.core.keys.credentials import AUTHORITY, USERS, credentials
 from neap.gateway.shell.http import connect
 
 

@@ -12,7 +12,7 @@ from neap.common.kube.objects import LEASES, Lease
 from neap.common.kube.port import Kube
 from neap.common.runtime.clock import Clock
 from neap.common.units import Seconds
-from neap.gateway.core.lease import (
+from neap.gateway.core.asking.lease import (
     Elector,
     LeaseSettings,
     Leave,

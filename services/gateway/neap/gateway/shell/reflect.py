@@ -11,7 +11,7 @@ from neap.common.errors import PortError
 from neap.common.kube.port import Kube, Watched
 from neap.common.runtime.clock import Clock
 from neap.common.units import Seconds
-from neap.gateway.core.following import (
+from neap.gateway.core.hearing.following import (
     Begun,
     Broke,
     ChangeHeard,
@@ -27,7 +27,7 @@ from neap.gateway.core.following import (
     Wait,
     What,
 )
-from neap.gateway.core.reflector import Reflector, Said
+from neap.gateway.core.hearing.reflector import Reflector, Said
 
 
 @asynccontextmanager

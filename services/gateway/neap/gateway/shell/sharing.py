@@ -16,9 +16,9 @@ from neap.common.errors import PortError
 from neap.common.runtime.clock import Clock
 from neap.common.runtime.machine import Count
 from neap.common.units import Seconds
-from neap.gateway.core.api import ApiView
-from neap.gateway.core.flow import Flow
-from neap.gateway.core.share import Share
+from neap.gateway.core.asking.api import ApiView
+from neap.gateway.core.asking.flow import Flow
+from neap.gateway.core.asking.share import Share
 from neap.gateway.shell.steady import SteadyKube
 
 COUNT_EVERY: Final[Seconds] = 5.0

@@ -1,4 +1,4 @@
-"""SteadyKube: one Kube over several API servers. What may be asked, when and of whom is decided in core/flow.py."""
+"""SteadyKube: one Kube over several API servers. What may be asked, when and of whom is decided in core/asking/flow.py."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from neap.common.kube.objects import PODS
 from neap.common.kube.port import Body, Kube, Page, PatchStyle, Watched
 from neap.common.runtime.clock import Clock
 from neap.common.units import Seconds
-from neap.gateway.core.flow import Flow, Refusal, Ticket
-from neap.gateway.core.routing import Ask, Priority, Verb, usual_priority
+from neap.gateway.core.asking.flow import Flow, Refusal, Ticket
+from neap.gateway.core.asking.routing import Ask, Priority, Verb, usual_priority
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -29,10 +29,10 @@ from neap.common.errors import NeapError, SettingsError
 from neap.common.model.workload import Workload
 from neap.common.telemetry.log import get_logger
 from neap.common.units import Seconds
-from neap.gateway.core import admission, extender
-from neap.gateway.core.admission import AdmissionSettings
-from neap.gateway.core.extender import Verdicts
-from neap.gateway.core.reply import Answered, Opened, Reply, refusal
+from neap.gateway.core.door import admission, extender
+from neap.gateway.core.door.admission import AdmissionSettings
+from neap.gateway.core.door.extender import Verdicts
+from neap.gateway.core.door.reply import Answered, Opened, Reply, refusal
 from neap.gateway.settings import DoorSettings
 
 WAITING: Final = 1024  # answers told to the machine and not taken yet; more are not told

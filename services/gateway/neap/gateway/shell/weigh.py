@@ -10,7 +10,7 @@ from neap.common.contract.catalogue import WEIGH
 from neap.common.model.weighing import MOST_WEIGHED, WeighRequest
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
-from neap.gateway.core.extender import Verdicts, verdicts
+from neap.gateway.core.door.extender import Verdicts, verdicts
 from neap.gateway.shell.web import Weigh
 
 LONGEST_NAME: Final = 128  # characters; the bus knows no node of a longer one

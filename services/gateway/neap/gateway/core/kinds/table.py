@@ -50,8 +50,8 @@ from neap.common.model.profile import MEMORY_BANDWIDTH, Baseline, Observation, S
 from neap.common.model.resource import GPU_CORE
 from neap.common.model.window import Window as DayWindow
 from neap.common.units import Ratio, Seconds, parse_duration, parse_quantity
-from neap.gateway.core.admin_qos import admin_qos
-from neap.gateway.core.reading import Reading, Said
+from neap.gateway.core.kinds.admin_qos import admin_qos
+from neap.gateway.core.kinds.reading import Reading, Said
 
 SOURCE: Final = "gateway"
 LONGEST_MESSAGE: Final = 1024  # characters of a condition

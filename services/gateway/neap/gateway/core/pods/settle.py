@@ -29,10 +29,10 @@ from neap.common.runtime.machine import Count, Instruction
 from neap.common.units import Seconds, format_duration
 from neap.gateway.core import lines
 from neap.gateway.core.acts import AlreadyGone, AskWhy, Bind, Bound, LostRace, Refused
-from neap.gateway.core.book import SOURCE, Hold, Holds, Run, Runs
 from neap.gateway.core.events import Events
-from neap.gateway.core.owners import Owners
-from neap.gateway.core.pods import PodFacts, occupant_of, workload_of
+from neap.gateway.core.pods.book import SOURCE, Hold, Holds, Run, Runs
+from neap.gateway.core.pods.facts import PodFacts, occupant_of, workload_of
+from neap.gateway.core.pods.owners import Owners
 from neap.gateway.settings import Settings
 
 MOST_TRIES = 16  # doublings of a back-off

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
 from neap.common.model.resource import Resources
-from neap.gateway.core.pods import KUBE, ORIGIN
+from neap.gateway.core.pods.facts import KUBE, ORIGIN
 
 SOURCE: Final = "gateway"
 AGAIN: Final = frozenset({EndReason.EVICTED, EndReason.REFUSED})  # the scheduler tries once more

@@ -22,10 +22,10 @@ from neap.common.errors import InputError
 from neap.common.model.resource import CPU, RECLAIMED_CPU
 from neap.common.model.scheduling import Expression, Operator
 from neap.common.units import DAY, HOUR, parse_duration
-from neap.gateway.core.metrics_store import NODE_METRICS, POD_METRICS, Measurable, MetricStore
-from neap.gateway.core.reply import Reply, document, refusal
-from neap.gateway.core.selector import parse_selector, selects
-from neap.gateway.core.series import AGGREGATIONS, Measured
+from neap.gateway.core.door.metrics_store import NODE_METRICS, POD_METRICS, Measurable, MetricStore
+from neap.gateway.core.door.reply import Reply, document, refusal
+from neap.gateway.core.door.selector import parse_selector, selects
+from neap.gateway.core.door.series import AGGREGATIONS, Measured
 
 CUSTOM: Final = "custom.metrics.k8s.io"
 EXTERNAL: Final = "external.metrics.k8s.io"

@@ -18,7 +18,7 @@ from neap.common.model.evicting import Evicting
 from neap.common.runtime.machine import Instruction
 from neap.common.units import Seconds
 from neap.gateway.core.acts import TaintNode
-from neap.gateway.core.nodes import EVICTING, OWN_TAINTS, PRESSURES
+from neap.gateway.core.nodes.views import EVICTING, OWN_TAINTS, PRESSURES
 
 Taints: TypeAlias = Literal["none", "neap", "katalyst"]
 NO_SCHEDULE: Final = "NoSchedule"

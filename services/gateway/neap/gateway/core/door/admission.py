@@ -22,8 +22,8 @@ from neap.common.contract.channel import MALFORMED
 from neap.common.errors import InputError
 from neap.common.kube.objects import Narrow, Pod
 from neap.common.model.qos import LEVEL_KEYS, QosClass
-from neap.gateway.core.amounts import containers_of, is_neaps, rewritten
-from neap.gateway.core.rules import ASKED_KEY, POOL_KEY, annotation_notes, check, is_told, needs_neap, pool_asked
+from neap.gateway.core.door.amounts import containers_of, is_neaps, rewritten
+from neap.gateway.core.door.rules import ASKED_KEY, POOL_KEY, annotation_notes, check, is_told, needs_neap, pool_asked
 
 VERSION: Final = "admission.k8s.io/v1"
 MIRROR: Final = "kubernetes.io/config.mirror"  # a static pod's image in the API: what the kubelet wrote stays

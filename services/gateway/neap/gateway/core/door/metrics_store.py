@@ -28,7 +28,7 @@ import msgspec
 from neap.common.model.profile import ServiceProfile
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.units import MINUTE, MilliCores, Seconds
-from neap.gateway.core.series import Measured, Series
+from neap.gateway.core.door.series import Measured, Series
 
 POD_METRICS: Final = (
     "pod_cpu_usage",

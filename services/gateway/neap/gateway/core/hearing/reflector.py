@@ -32,7 +32,7 @@ from neap.common.kube.objects import Metadata
 from neap.common.kube.port import Change, Page, Watched
 from neap.common.model.api import KindState
 from neap.common.units import HOUR, Ratio, Seconds
-from neap.gateway.core.following import (
+from neap.gateway.core.hearing.following import (
     Begun,
     Broke,
     ChangeHeard,

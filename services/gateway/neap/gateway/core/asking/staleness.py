@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from neap.common.units import Seconds
-from neap.gateway.core.reflector import Complete, Removed, Said, Seen, Stale
+from neap.gateway.core.hearing.reflector import Complete, Removed, Said, Seen, Stale
 
 Budget = Annotated[Seconds, Meta(ge=0)]
 RESTS_ON: Final[Mapping[str, tuple[str, ...]]] = {

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from neap.common.kube.rbac import NAMESPACE
 from neap.common.kube.users import ROOMS, key_variable
 from neap.common.units import DAY, Seconds
-from neap.gateway.core.certificate import Party, certificate, pem, private_key
+from neap.gateway.core.keys.certificate import Party, certificate, pem, private_key
 
 NODE_NAMESPACE: Final = "neap-node"
 ON_HOSTS: Final = ("enforcer", "reporter")  # rooms in NODE_NAMESPACE

@@ -24,10 +24,10 @@ from neap.common.runtime.machine import Count, Instruction, Later
 from neap.common.units import MINUTE, Seconds, format_duration
 from neap.gateway.core import lines
 from neap.gateway.core.acts import Accepted, AlreadyGone, Evict, Impossible, NotNow
-from neap.gateway.core.book import Holds
-from neap.gateway.core.budgets import Budgets
 from neap.gateway.core.events import Events
-from neap.gateway.core.pods import PodFacts
+from neap.gateway.core.pods.book import Holds
+from neap.gateway.core.pods.budgets import Budgets
+from neap.gateway.core.pods.facts import PodFacts
 
 MOST_TRIES: Final = 16
 

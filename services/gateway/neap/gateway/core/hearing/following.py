@@ -1,4 +1,4 @@
-"""What happens to a reflector (core/reflector.py), and what it asks for."""
+"""What happens to a reflector (core/hearing/reflector.py), and what it asks for."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ What: TypeAlias = Begun | PageRead | Opened | ChangeHeard | Ended | Broke | Pass
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Tell it: one of Seen, Removed, Complete, Stale (core/reflector.py)."""
+    """Tell it: one of Seen, Removed, Complete, Stale (core/hearing/reflector.py)."""
 
     what: Any
 

@@ -24,7 +24,7 @@ from neap.common.errors import InputError
 from neap.common.kube.katalyst import RECLAIMED_MILLICPU, AdminQosConfiguration, AdminQosSpec
 from neap.common.model.policy import POOL_LABEL, Edition, Name, Tier
 from neap.common.units import Ratio, Seconds, parse_duration, parse_quantity
-from neap.gateway.core.reading import Reading, Said
+from neap.gateway.core.kinds.reading import Reading, Said
 
 Read: TypeAlias = Callable[[Any], Any]
 Patches: TypeAlias = dict[str, dict[str, Any]]  # room -> setting -> value

@@ -27,7 +27,7 @@ from neap.common.model.oom import OOM_KEY
 from neap.common.model.qos import LEVEL_KEYS, QosClass
 from neap.common.model.resource import ALIASES, CPU, GPU_CORE, GPU_MEMORY, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.workload import Workload
-from neap.gateway.core.amounts import KNOWN, OURS, containers_of, is_neaps, kinds_of
+from neap.gateway.core.door.amounts import KNOWN, OURS, containers_of, is_neaps, kinds_of
 
 ASKED_KEY: Final = "neap.io/asked"  # what a pod asked for before it was lent instead
 POOL_KEY: Final = "neap.io/cpuset-pool"

@@ -37,9 +37,9 @@ from neap.common.errors import InputError, WireError
 from neap.common.kube.objects import Pod
 from neap.common.model.weighing import FITS, Weighing
 from neap.common.model.workload import Workload
-from neap.gateway.core.admission import FAULTS, AdmissionSettings, concerns
-from neap.gateway.core.reply import Reply, document
-from neap.gateway.core.rules import read
+from neap.gateway.core.door.admission import FAULTS, AdmissionSettings, concerns
+from neap.gateway.core.door.reply import Reply, document
+from neap.gateway.core.door.rules import read
 
 MOST_NODES: Final = 20_000
 BEST: Final = 10

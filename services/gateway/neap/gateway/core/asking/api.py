@@ -10,12 +10,12 @@ from neap.common.model.api import ApiRequest, ApiState
 from neap.common.runtime.machine import Count
 from neap.common.telemetry.metrics import counter, gauge
 from neap.common.units import Seconds
-from neap.gateway.core.breaker import BreakerStance
-from neap.gateway.core.flow import Flow
-from neap.gateway.core.lease import Elector
-from neap.gateway.core.reflector import Reflector
-from neap.gateway.core.share import Share
-from neap.gateway.core.staleness import Staleness
+from neap.gateway.core.asking.breaker import BreakerStance
+from neap.gateway.core.asking.flow import Flow
+from neap.gateway.core.asking.lease import Elector
+from neap.gateway.core.asking.share import Share
+from neap.gateway.core.asking.staleness import Staleness
+from neap.gateway.core.hearing.reflector import Reflector
 
 API_METRICS: Final = (
     counter("neap_gateway_api_requests_total", "Requests answered, by what was said.", "endpoint", "code"),

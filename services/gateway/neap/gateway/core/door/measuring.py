@@ -16,9 +16,9 @@ from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Event, Gone, Heard, Instruction, Machine
 from neap.common.units import MilliCores
 from neap.gateway.core.acts import Say
-from neap.gateway.core.metrics_store import MetricStore
-from neap.gateway.core.reflector import Removed, Seen
-from neap.gateway.core.reply import Answered, Opened
+from neap.gateway.core.door.metrics_store import MetricStore
+from neap.gateway.core.door.reply import Answered, Opened
+from neap.gateway.core.hearing.reflector import Removed, Seen
 
 OVER = ("Succeeded", "Failed")
 

@@ -19,7 +19,7 @@ from neap.common.errors import InputError
 from neap.common.kube.objects import Pod
 from neap.common.model.resource import CPU, MEMORY, parse_amount
 from neap.gateway.core.acts import Body
-from neap.gateway.core.pods import RESIZE
+from neap.gateway.core.pods.facts import RESIZE
 
 KINDS: Final = (CPU, MEMORY)
 LONGEST: Final = 4096  # characters

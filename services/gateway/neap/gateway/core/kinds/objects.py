@@ -25,9 +25,9 @@ from neap.common.model.profile import ServiceProfile
 from neap.common.runtime.machine import Count, Delete, Instruction, Put
 from neap.common.units import Ratio, Seconds
 from neap.gateway.core.acts import AnswerObject, ReadObject
-from neap.gateway.core.kinds import KINDS, edited, ratios, read, verdict
-from neap.gateway.core.nodes import SOURCE
-from neap.gateway.core.reading import Reading
+from neap.gateway.core.kinds.reading import Reading
+from neap.gateway.core.kinds.table import KINDS, edited, ratios, read, verdict
+from neap.gateway.core.nodes.views import SOURCE
 
 MOST_MATCHED = 5000  # nodes named in a status
 

@@ -8,7 +8,7 @@ Every replica renews its line every `every`, over the revision it has read (the 
 
 So at every revision Σ shares ≤ 1. While the record cannot be renewed a replica keeps its part until its line is over,
 and then takes 1 / max(replicas by settings, n last known): never everything.
-Source: lease with compare-and-set, as core/lease.py; docs/adr/0001 (optimistic append).
+Source: lease with compare-and-set, as core/asking/lease.py; docs/adr/0001 (optimistic append).
 """
 
 from __future__ import annotations

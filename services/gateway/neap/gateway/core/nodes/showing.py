@@ -10,10 +10,18 @@ from neap.common.model.topology import NodeTopology
 from neap.common.runtime.machine import Count, Instruction
 from neap.common.units import Seconds
 from neap.gateway.core.acts import ApplyNode, MirrorNode
-from neap.gateway.core.book import Holds
-from neap.gateway.core.mirror import Mirror, MirrorSettings
-from neap.gateway.core.mirrored import Machine, amounts_of, conditions_of, extended, machine_of, mirror_of, shown_by
-from neap.gateway.core.nodes import TOPOLOGY_POLICY
+from neap.gateway.core.nodes.mirror import Mirror, MirrorSettings
+from neap.gateway.core.nodes.mirrored import (
+    Machine,
+    amounts_of,
+    conditions_of,
+    extended,
+    machine_of,
+    mirror_of,
+    shown_by,
+)
+from neap.gateway.core.nodes.views import TOPOLOGY_POLICY
+from neap.gateway.core.pods.book import Holds
 
 NOTHING_KNOWN = Machine()
 

@@ -9,7 +9,7 @@ Equal loads are served in turn, so equal servers get equal parts, per request an
 well by its probes, probes are not believed; breakers always are. Reads are tried again elsewhere; a write only if it
 certainly never left.
 
-All limits are of all replicas together; `share` says which part is ours (core/share.py).
+All limits are of all replicas together; `share` says which part is ours (core/asking/share.py).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from msgspec import Meta
 from neap.common.errors import PortError, Throttled, Unavailable, Unreached
 from neap.common.model.api import BucketState, EndpointState
 from neap.common.units import HOUR, Ratio, Seconds
-from neap.gateway.core.breaker import BreakerSettings
-from neap.gateway.core.bucket import Bucket
-from neap.gateway.core.endpoint import Endpoint
-from neap.gateway.core.routing import ApiRoute, Ask, Match, Priority, Verb, route
+from neap.gateway.core.asking.breaker import BreakerSettings
+from neap.gateway.core.asking.bucket import Bucket
+from neap.gateway.core.asking.endpoint import Endpoint
+from neap.gateway.core.asking.routing import ApiRoute, Ask, Match, Priority, Verb, route
 
 MOST_BUCKETS: Final = 512
 ALL: Final = "all"

@@ -45,7 +45,7 @@ from neap.common.model.resource import (
 )
 from neap.common.model.topology import NodeTopology, Zone, ZoneKind
 from neap.common.units import Seconds
-from neap.gateway.core.book import Hold
+from neap.gateway.core.pods.book import Hold
 
 LENT: Final = (RECLAIMED_CPU, RECLAIMED_MEMORY)
 SHOWN: Final = {

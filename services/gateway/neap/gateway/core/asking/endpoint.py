@@ -26,8 +26,8 @@ from neap.common.errors import (
 )
 from neap.common.model.api import EndpointState
 from neap.common.units import Seconds
-from neap.gateway.core.breaker import Breaker, BreakerSettings
-from neap.gateway.core.routing import Verb
+from neap.gateway.core.asking.breaker import Breaker, BreakerSettings
+from neap.gateway.core.asking.routing import Verb
 
 ALPHA: Final = 0.2
 RECENT: Final = 256  # answers that p50 and p99 are taken of

@@ -1,0 +1,1 @@
+"""What Kubernetes asks over HTTP: admission, metrics, the extender."""

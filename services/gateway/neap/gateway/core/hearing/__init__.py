@@ -1,0 +1,1 @@
+"""Following the API: lists, watches, and never losing the thread."""

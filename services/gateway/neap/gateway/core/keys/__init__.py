@@ -1,0 +1,1 @@
+"""Keys and certificates for a cluster without any."""
