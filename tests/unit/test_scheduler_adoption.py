@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neap.common.contract.catalogue import WORKLOAD
-from neap.common.model.lifecycle import EndReason, Submitted
+from neap.common.model.device import DeviceState
+from neap.common.model.lifecycle import Ended, EndReason, Submitted
 from neap.common.model.placement import Placed, Released
 from neap.common.model.workload import Workload
+from neap.common.runtime.machine import Arrived
 from tests.unit.scheduler_world import World, a_node, an_owner
 
 
@@ -75,6 +77,17 @@ def test_nobody_is_taken_for_lost_whose_start_another_scheduler_saw_to() -> None
     for _ in range(20):
         world.pass_time(600)
     assert world.node_of("theirs") == "n1"
+
+
+def test_a_device_that_refuses_it_changes_nothing_for_it_runs_there_whatever_is_said() -> None:
+    world = World(a_node("n1"))
+    found(world, an_owner("theirs"), "n1")
+    refused = DeviceState(
+        at=world.at, source="gpushare", node="n1", cards=(), ledger_seq=9, refused={"theirs": "there is no card 7"}
+    )
+    world.tell(Arrived(world.at, refused))
+    assert world.node_of("theirs") == "n1"
+    assert not [event for _, event in world.streams.workloads if isinstance(event, Ended)]
 
 
 PODS = tuple(an_owner(f"p{number}", cores=1) for number in range(3))

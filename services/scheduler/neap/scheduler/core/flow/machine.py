@@ -257,7 +257,7 @@ class SchedulerMachine:
             record = self._book.records.get(uid)
             if uid in held and state.ledger_seq >= held[uid].seq and record is not None and self._desk.is_mine(uid):
                 workload = held[uid].placement.workload
-                if not record.over(workload.attempt):
+                if not (record.over(workload.attempt) or record.node):  # nor is who runs there whatever we say
                     self._out.append(tell.refused_by_device(workload, state.node, reason, at))
 
     def _gone(self, channel: Channel[Any], subject: str, at: Seconds) -> None:
