@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -218,3 +219,4 @@ def test_a_taken_health_port_ends_the_process_with_a_sentence(
         port = taken.getsockname()[1]
         assert run(["droom"], ["--set", f"process.health_port={port}"], {}) == UNSETTLED
     assert f"health port {port} on 127.0.0.1: is taken" in capsys.readouterr().err
+    assert gc.isenabled()

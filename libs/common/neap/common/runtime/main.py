@@ -74,6 +74,8 @@ def run(names: Sequence[str], argv: Sequence[str], environment: Mapping[str, str
             return runner.run(_live(process, chosen, sources, title))
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001  here a process ends
         return _tell(title, error)
+    finally:
+        gc.enable()  # it may have ended before it began to collect, and whoever called goes on
 
 
 def _begin_collecting() -> None:
