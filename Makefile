@@ -21,7 +21,7 @@ demo: setup ## a day on a cluster of virtual nodes, then the table
 	@$(BIN)/neap up
 
 test: check ## everything that needs neither Docker nor a cluster
-	@$(BIN)/python -m pytest -q -n 2 tests
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
 
 nightly: setup ## 1,000 simulated days with troubles (NEAP_SEEDS, from NEAP_SEED on); a failing one says how to see it again
 	@NEAP_SEEDS=$${NEAP_SEEDS:-1000} $(BIN)/python -m tests.sim.seeds

@@ -11,7 +11,9 @@ from aiohttp import ClientSession
 from neap.common.bus.nats import connect
 from neap.common.contract.catalogue import CHANNELS, STREAMS, TRAIL
 from neap.common.model.trail import ObjectRef, TrailEntry
+from tests.conftest import ROOT
 from tests.e2e.engine import CommandFailed, Engine
+from tests.e2e.images import mirror_arguments
 from tests.e2e.stack import UNPRIVILEGED, Stack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]  # the first one makes the images
@@ -44,6 +46,26 @@ async def test_the_image_of_nats_keeps_streams_tells_its_health_and_ends_on_sigt
 def test_a_room_refuses_a_setting_that_does_not_hold_and_names_it(engine: Engine, built: Stack) -> None:
     with pytest.raises(CommandFailed, match=r"exit status 2(?s:.*)NEAP_ADVISOR__PERIOD.*soon"):
         engine.docker("run", "--rm", "--env", "NEAP_ADVISOR__PERIOD=soon", "neap-advisor:local")
+
+
+def test_the_gateway_has_an_image_too_for_the_manifests(engine: Engine, built: Stack, base_image: str) -> None:
+    """It is in no compose file, for there is no Kubernetes."""
+    arguments = ("--build-arg", f"BASE_IMAGE={base_image}", "--build-arg", "SERVICE=gateway", *mirror_arguments())
+    also = {"DOCKER_BUILDKIT": "0"}
+    engine.run(
+        "docker",
+        "build",
+        "--network",
+        "host",
+        "--tag",
+        "neap-gateway:local",
+        *arguments,
+        str(ROOT),
+        within=600,
+        also=also,
+    )
+    with pytest.raises(CommandFailed, match=r"exit status 2(?s:.*)NEAP_GATEWAY__BEAT.*soon"):
+        engine.docker("run", "--rm", "--env", "NEAP_GATEWAY__BEAT=soon", "neap-gateway:local")
 
 
 def test_images_share_the_layers_below_the_room(engine: Engine, built: Stack) -> None:

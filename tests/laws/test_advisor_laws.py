@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -160,7 +161,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
 @given(histories())
 def test_whatever_happens_the_cut_is_lawful_and_offers_stay_within_the_machine(events: list[Event]) -> None:
     machine = a_machine(a_topology(12))
-    seq, before, said_at = 0, None, 0.0
+    seq, before, newest, since = 0, None, -math.inf, 0.0  # since: the last report, or fall of the offer
     for event in events:
         said = machine.handle(event)
         machine.validate()
@@ -175,9 +176,16 @@ def test_whatever_happens_the_cut_is_lawful_and_offers_stay_within_the_machine(e
             assert 0 <= offer <= 12_000
             if before is not None and not before.stale and offer > before.offer[RECLAIMED_CPU]:
                 assert isinstance(event, Arrived), "rose though nothing was heard"
-                most = 12_000 * 0.0075 * (event.at - said_at) / 60 + len(events)
+                most = 12_000 * 0.0075 * (event.at - since) / 60 + len(events)
                 assert offer <= before.offer[RECLAIMED_CPU] * 1.01 + most, "rose faster than it may"
-            before, said_at = headroom, event.at
+            if before is not None and offer < before.offer[RECLAIMED_CPU]:
+                since = event.at
+            before = headroom
+        usage = getattr(event, "message", None)
+        if isinstance(usage, NodeUsage) and newest < usage.at <= event.at:
+            newest = usage.at
+            if 0 <= (usage.cpu or 0) <= 12:  # nobody believes that the machine uses more, and then no offer rises
+                since = event.at
         ids = [line.entry.id for line in said if isinstance(line, Decide)]
         assert len(set(ids)) == len(ids)
 

@@ -10,7 +10,7 @@ import pytest
 from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.policy import Policy
 from neap.advisor.settings import Settings as AdvisorSettings
-from neap.common.contract.catalogue import ADVICE, NODES, PLACEMENTS, POLICY, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, HEADROOM, NODES, PLACEMENTS, POLICY, TOPOLOGY
 from neap.common.model.advice import NodeAdvice
 from neap.common.model.placement import Checkpoint, Placement
 from neap.common.model.qos import QosClass
@@ -77,6 +77,7 @@ def decided(machine: Machine, reports: Sequence[NodeUsage]) -> list[Sequence[Ins
         (TOPOLOGY, TOPOLOGY_OF_N),
         (PLACEMENTS, PLACED),
         (ADVICE, None),
+        (HEADROOM, None),
         (POLICY, None),
         (NODES, None),
     ):

@@ -1,6 +1,6 @@
 """What the node offers to guests in total, per resource: it moves by bounded steps, and shows its sum.
 
-    offer(t) = min(raw(t), offer(t−1) + rise × capacity × minutes since the last report)   rises only with a new one
+    offer(t) = min(raw(t), offer(t−1) + rise × capacity × minutes since a report, or a fall)   rises only with a report
              ≥ offer(t−1) − drop × capacity × minutes                unless there is an emergency, see alarms.py
              ≤ the CPUs that guests have                             whatever else, where the policy sells no more
 
@@ -50,7 +50,7 @@ class Lending:
     measured: tuple[
         str, ...
     ] = ()  # kinds whose use by the system was known once: without it such an offer rises no more
-    grown: dict[str, Seconds] = field(default_factory=dict)  # when each offer could rise last
+    grown: dict[str, Seconds] = field(default_factory=dict)  # when each offer could rise last, or fell
 
     def most(self, at: Seconds, horizon: Seconds) -> int:
         """Whole CPUs that were offered at most within a time."""
@@ -138,7 +138,7 @@ def lend(
             amount = int(view.supply.cpus * scale)
             text = f"{written(amount / scale, view.kind)}, all CPUs that guests have, of {text}"
         offer[view.kind], arithmetic[view.kind] = amount, text
-        grown[view.kind] = at if sound else rose
+        grown[view.kind] = at if sound or (last is not None and amount < last) else rose
         if raw.cap is not None:
             cap = _widened(raw.cap, before, view.capacity * settings.grow_step if sound else 0.0)
     return Lending(
