@@ -24,6 +24,12 @@ from tests.kube.stage import ROOT, Cluster
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(900)]
 EXAMPLES = ROOT / "examples" / "kubernetes"
+NOT_HERE = {
+    "ServiceMonitor",
+    "Prometheus",
+    "Alertmanager",
+    "APIService",
+}  # an operator's kinds; a server that is not there
 OURS = "neap.io/gateway"  # reporting controller of neap's Events
 
 
@@ -37,6 +43,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 async def test_the_journey_of_a_cluster(cluster: Cluster, shared: Path) -> None:
     await real_manifests_run_where_kube_scheduler_puts_them_and_neap_knows(cluster, shared)
     await the_same_manifests_are_placed_by_neap_when_they_name_it(cluster, shared)
+    await a_monitoring_stack_runs_and_its_daemon_set_is_charged_on_every_node(cluster, shared)
     await guests_run_on_what_nodes_lend_and_nodes_show_it(cluster)
     await a_dedicated_pod_has_a_numa_node_alone(cluster)
     await shares_of_cards_are_packed(cluster)
@@ -79,6 +86,26 @@ async def the_same_manifests_are_placed_by_neap_when_they_name_it(cluster: Clust
         assert by_pod[pod["metadata"]["name"]].startswith(f"bound to {node}: score "), by_pod
     lines = await trail(cluster, pods[0])
     assert {"submitted", "placed", "bound"} <= {line.what for line in lines}
+
+
+async def a_monitoring_stack_runs_and_its_daemon_set_is_charged_on_every_node(cluster: Cluster, shared: Path) -> None:
+    folder = shared / "data" / "k8s" / "kube-prometheus"
+    documents = [
+        each for file in sorted(folder.glob("*.yaml")) for each in yaml.safe_load_all(file.read_text()) if each
+    ]
+    ours = [each for each in documents if each["kind"] not in NOT_HERE]
+    await cluster.kubectl("create", "namespace", "monitoring")
+    await cluster.kubectl("apply", "-f", "-", said="\n---\n".join(map(json.dumps, ours)))
+    nodes = len(cluster.world.hosts)
+    count = nodes + sum(each["spec"].get("replicas", 1) for each in ours if each["kind"] == "Deployment")
+    pods = await cluster.until(lambda: running(cluster, "monitoring", count), "the monitoring stack runs")
+    uids = {pod["metadata"]["uid"]: pod["spec"]["nodeName"] for pod in pods}
+
+    async def held() -> bool:
+        where = await ledger(cluster)
+        return all(uid in where and where[uid][0] == node for uid, node in uids.items())
+
+    await cluster.until(held, "every pod of it is on its node's ledger")
 
 
 async def guests_run_on_what_nodes_lend_and_nodes_show_it(cluster: Cluster) -> None:

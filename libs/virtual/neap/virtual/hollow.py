@@ -1,6 +1,6 @@
 """Kubelets of virtual nodes for a Kubernetes API server: the nodes, what runs on them and their heartbeats are simulated.
 
-    Node objects      made from the machines, labelled `type=virtual` and tainted if wished, Ready while this runs
+    Node objects      made from the machines, labelled `type=virtual`, Ready while this runs
     a pod is bound    started on its virtual host, its status says Running, with containers as a runtime names them
     it is deleted     stopped, and its object taken away at once: the grace is not modelled
     its work is done  its status says Succeeded
@@ -33,7 +33,7 @@ from neap.virtual.kernel import VirtualHost
 from neap.virtual.pod import Work
 from neap.virtual.slices import CURVE_STEP
 
-LABELS: Final = {"type": "virtual", "virtual.neap.io/simulated": "true"}
+LABELS: Final = {"type": "virtual", "virtual.neap.io/simulated": "true", "kubernetes.io/os": "linux"}
 BEAT: Final[Seconds] = 30.0  # between two heartbeats of a node
 LISTS: Final[Seconds] = 120.0  # between two lists of all pods
 AGAIN: Final[Seconds] = 0.5  # before the API is asked again after it failed
