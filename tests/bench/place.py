@@ -20,16 +20,9 @@ from typing import Any, TypeVar
 
 from neap.common.bus.nats import connect
 from neap.common.bus.port import Bus, Received
-from neap.common.contract.catalogue import (
-    CHANNELS,
-    EXPLAIN,
-    PLACEMENTS,
-    STREAMS,
-    TOPOLOGY,
-    WORKLOAD,
-    ExplainRequest,
-)
+from neap.common.contract.catalogue import CHANNELS, EXPLAIN, PLACEMENTS, STREAMS, TOPOLOGY, WORKLOAD
 from neap.common.errors import PortError
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import Submitted
 from neap.common.model.placement import Checkpoint, Placed
 from neap.common.model.qos import QosClass

@@ -18,11 +18,10 @@ from neap.common.contract.catalogue import (
     PLACEMENTS,
     PRESSURE,
     STREAMS,
-    ExplainRequest,
-    Explanation,
 )
 from neap.common.errors import Denied, InputError, NoResponder, StaleRevision, Unavailable
 from neap.common.model.advice import Headroom
+from neap.common.model.explanation import ExplainRequest, Explanation
 from neap.common.model.lifecycle import Eviction
 from neap.common.model.placement import Released
 from neap.common.model.usage import NodeUsage, Pressure, PressureKind

@@ -9,18 +9,10 @@ from typing import Any
 import pytest
 
 from neap.common.bus.port import CaughtUp, LostRace, Received
-from neap.common.contract.catalogue import (
-    ADVICE,
-    EXPLAIN,
-    HEADROOM,
-    NODE_USAGE,
-    PLACEMENTS,
-    PRESSURE,
-    ExplainRequest,
-    Explanation,
-)
+from neap.common.contract.catalogue import ADVICE, EXPLAIN, HEADROOM, NODE_USAGE, PLACEMENTS, PRESSURE
 from neap.common.contract.channel import Endpoint
 from neap.common.errors import InputError
+from neap.common.model.explanation import ExplainRequest, Explanation
 from tests.conftest import SOON
 from tests.contract.conftest import NatsStage
 from tests.contract.test_bus import N1, Stage, emit_pressure, headroom, nothing, one, released, usage

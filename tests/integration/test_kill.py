@@ -31,10 +31,10 @@ from neap.common.contract.catalogue import (
     NODE_USAGE,
     PLACEMENTS,
     STREAMS,
-    ExplainRequest,
 )
 from neap.common.contract.channel import Channel
 from neap.common.errors import PortError
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import Ended
 from neap.common.model.placement import Placed
 from neap.common.runtime.clock import Clock, accelerated_clock, stopwatch, wall_seconds

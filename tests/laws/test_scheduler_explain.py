@@ -14,7 +14,7 @@ from math import inf
 
 import pytest
 
-from neap.common.contract.catalogue import Candidate
+from neap.common.model.explanation import Candidate
 from neap.common.model.placement import Placement
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, MEMORY, RECLAIMED_CPU

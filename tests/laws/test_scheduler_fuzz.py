@@ -26,7 +26,6 @@ from neap.common.contract.catalogue import (
     PROFILES,
     TOPOLOGY,
     WORKLOAD,
-    ExplainRequest,
 )
 from neap.common.contract.channel import Channel
 from neap.common.errors import WireError
@@ -34,6 +33,7 @@ from neap.common.model.affinity import DeviceAsk
 from neap.common.model.apart import Apart, Pair
 from neap.common.model.device import Allocation, CardState, DeviceState, Enforcement
 from neap.common.model.evicting import Closure, Evicting
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import Ended, EndReason, Started, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, GpuShare, LedgerEntry, Placed, Placement, Released, fold

@@ -8,23 +8,9 @@ from pathlib import Path
 import pytest
 
 from neap.common.bus.memory import MemoryBroker
-from neap.common.contract.catalogue import (
-    CHANNELS,
-    DRY_RUN,
-    HEADROOM,
-    NODE_USAGE,
-    PLACEMENTS,
-    STREAMS,
-    TOPOLOGY,
-    Candidate,
-    DryRun,
-    DryRunAnswer,
-    Explanation,
-    NodeClassVerdict,
-    Remedy,
-    Term,
-)
+from neap.common.contract.catalogue import CHANNELS, DRY_RUN, HEADROOM, NODE_USAGE, PLACEMENTS, STREAMS, TOPOLOGY
 from neap.common.errors import InputError, SettingsError
+from neap.common.model.explanation import Candidate, DryRun, DryRunAnswer, Explanation, NodeClassVerdict, Remedy, Term
 from neap.common.model.placement import Checkpoint, Placed, Placement, Released
 from neap.common.runtime.launch import find_room
 from neap.common.runtime.service import Serve

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from neap.common.contract.catalogue import Explanation, NodeClassVerdict
 from neap.common.kube.objects import BUDGETS, JOBS, NODES, PODS, Owner, OwnerReference, PodDisruptionBudget
 from neap.common.kube.own import NODE_POOL_POLICIES, NodePoolPolicy
+from neap.common.model.explanation import Explanation, NodeClassVerdict
 from neap.common.model.lifecycle import Ended, EndReason, Started, Submitted
 from neap.common.model.policy import PolicyDocument
 from neap.common.runtime.machine import Arrived, Delete, Done, Emit, Failed, Heard, Instruction, Later, Put

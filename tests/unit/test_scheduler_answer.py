@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from neap.common.contract.catalogue import MOST_DRY_RUN, DryRun, ExplainRequest, Explanation
+from neap.common.model.explanation import MOST_DRY_RUN, DryRun, ExplainRequest, Explanation
 from neap.common.model.lifecycle import EndReason
 from neap.common.model.node import NodeObject
 from neap.common.model.weighing import WeighRequest

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from neap.common.bus.port import LostRace
-from neap.common.contract.catalogue import TOPOLOGY, WORKLOAD, ExplainRequest
+from neap.common.contract.catalogue import TOPOLOGY, WORKLOAD
 from neap.common.errors import InputError, WireError
 from neap.common.model.advice import Headroom
 from neap.common.model.device import DeviceState
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import Ended, EndReason, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.profile import ServiceProfile

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from neap.common.contract.catalogue import EVICTING, ExplainRequest
+from neap.common.contract.catalogue import EVICTING
 from neap.common.model.evicting import Closure, Evicting
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import EndReason
 from neap.common.runtime.machine import Arrived, Gone
 from tests.unit.scheduler_world import World, a_guest, a_node, an_offer, an_owner

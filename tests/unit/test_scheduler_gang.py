@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from neap.common.contract.catalogue import PLACEMENTS, WORKLOAD, ExplainRequest
+from neap.common.contract.catalogue import PLACEMENTS, WORKLOAD
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import Ended, EndReason, Submitted
 from neap.common.model.placement import Placed, Placement, Released
 from neap.common.model.scheduling import Gang

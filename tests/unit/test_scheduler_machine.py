@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, WORKLOAD, ExplainRequest
+from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, WORKLOAD
 from neap.common.errors import SettingsError
 from neap.common.model.device import DeviceState
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import Ended, EndReason, Submitted
 from neap.common.model.placement import Checkpoint, Placed, Placement, Released
 from neap.common.runtime.machine import Append, Arrived, Count, Decide, Done, Emit, Event, Failed, Gone, Synced, Tick

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 from neap.common.bus.port import Bus, CaughtUp, Received
-from neap.common.contract.catalogue import EXPLAIN, PLACEMENTS, TOPOLOGY, TRAIL, WORKLOAD, ExplainRequest
+from neap.common.contract.catalogue import EXPLAIN, PLACEMENTS, TOPOLOGY, TRAIL, WORKLOAD
 from neap.common.contract.channel import Channel
+from neap.common.model.explanation import ExplainRequest
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.virtual.audit import History, unsettled

@@ -5,9 +5,7 @@ From this page are generated: streams and buckets, NATS permissions per service,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
-
-import msgspec
+from typing import Any, Final
 
 from neap.common.contract.channel import (
     LEDGER_LIMIT,
@@ -30,17 +28,23 @@ from neap.common.model.day import DayReport
 from neap.common.model.device import DeviceState
 from neap.common.model.enforcement import NodeEnforcement
 from neap.common.model.evicting import Evicting, Token
+from neap.common.model.explanation import DryRun, DryRunAnswer, ExplainRequest, Explanation
+from neap.common.model.forecast import Forecast
 from neap.common.model.lifecycle import Eviction, LifecycleEvent, Preemption
 from neap.common.model.memory import RoomMemory
 from neap.common.model.node import NodeObject
+from neap.common.model.past import HistoryPage, PastUsage
 from neap.common.model.placement import LedgerEntry
 from neap.common.model.policy import PolicyDocument
-from neap.common.model.profile import ServiceProfile
+from neap.common.model.profile import ProfileAnswer, ProfileRequest, ServiceProfile
+from neap.common.model.ratios import NodeRatios
+from neap.common.model.recommendation import ApplyAnswer, ApplyRequest, Recommendation, Resize, Resized
+from neap.common.model.scaling import ScalingPlan
+from neap.common.model.tide import TidePool
 from neap.common.model.topology import NodeTopology
 from neap.common.model.trail import TrailEntry
 from neap.common.model.usage import NodeUsage, Pressure
 from neap.common.model.weighing import Weighing, WeighRequest
-from neap.common.model.workload import Workload
 from neap.common.units import DAY as ONE_DAY
 from neap.common.units import GIB, HOUR, MIB, MINUTE
 
@@ -81,6 +85,13 @@ EVICTIONS_STREAM: Final = Stream(
 PREEMPTIONS_STREAM: Final = Stream(
     "NEAP_PREEMPTIONS", (f"{ROOT}.node.*.preemption",), Delivery.EVENTS, max_age=HOUR, max_bytes=64 * MIB
 )
+RESIZED_STREAM: Final = Stream(
+    "NEAP_RESIZED", (f"{ROOT}.resized.>",), Delivery.EVENTS, max_age=WEEK, max_bytes=64 * MIB
+)
+RESIZES_STREAM: Final = Stream(
+    "NEAP_RESIZES", (f"{ROOT}.work.resize.*",), Delivery.WORK, max_age=HOUR, max_bytes=64 * MIB
+)
+PAST_STREAM: Final = Stream("NEAP_PAST", (f"{ROOT}.work.past.*",), Delivery.WORK, max_age=ONE_DAY, max_bytes=4 * GIB)
 
 # -- LATEST ----------------------------------------------------------------------------------------------------------
 
@@ -105,7 +116,7 @@ TOPOLOGY: Final[State[NodeTopology]] = State(
     "{node}",
     NodeTopology,
     says=("reporter",),
-    hears=("advisor", "evictor", "scheduler", "gpushare", "gateway", "console"),
+    hears=("advisor", "evictor", "scheduler", "planner", "gpushare", "gateway", "console"),
     doc="What a machine is.",
     bucket="neap-topology",
 )
@@ -121,7 +132,7 @@ PROFILES: Final[State[ServiceProfile]] = State(
     "{namespace}.{kind}.{name}",
     ServiceProfile,
     says=("planner", "gateway", "console"),
-    hears=("scheduler", "advisor", "gateway", "console"),
+    hears=("scheduler", "advisor", "planner", "gateway", "console"),
     doc="What a service uses of every profiled kind, and when.",
     bucket="neap-profiles",
 )
@@ -195,12 +206,45 @@ APART: Final[State[Apart]] = State(
     "{node}",
     Apart,
     says=("advisor",),
-    hears=("advisor", "scheduler", "console"),
+    hears=("advisor", "scheduler", "planner", "console"),
     doc="Which guests' services disturbed which owners' on a node: not to be placed together.",
     bucket="neap-apart",
     ttl=ONE_DAY,
 )
 
+HISTORY: Final[State[HistoryPage]] = State(
+    "{page}",
+    HistoryPage,
+    says=("planner",),
+    hears=("planner",),
+    doc="What the planner saw, so that its next life goes on from there.",
+    bucket="neap-history",
+    max_bytes=4 * GIB,
+)
+FORECASTS: Final[State[Forecast]] = State(
+    "{namespace}.{kind}.{name}.{resource}", Forecast, says=("planner",),
+    hears=("advisor", "scheduler", "gateway", "console"), bucket="neap-forecasts",
+    doc="What is expected of a service, a node, a pool or the cluster, with its report card.",
+)  # fmt: skip
+RECOMMENDATIONS: Final[State[Recommendation]] = State(
+    "{namespace}.{kind}.{name}", Recommendation, says=("planner",),
+    hears=("planner", "gateway", "console"), bucket="neap-recommendations",
+    doc="What a service's containers should ask for, with the arithmetic.",
+)  # fmt: skip
+RATIOS: Final[State[NodeRatios]] = State(
+    "{node}", NodeRatios, says=("planner",), hears=("scheduler", "gateway", "console"), bucket="neap-ratios",
+    doc="How much more than it has a node may sell just now.",
+)  # fmt: skip
+TIDES: Final[State[TidePool]] = State(
+    "{pool}", TidePool, says=("planner",),
+    hears=("scheduler", "evictor", "planner", "gateway", "virtual", "console"), bucket="neap-tides",
+    doc="Which nodes of a pool are for whom until when, and which of them are turning.",
+)  # fmt: skip
+SCALING: Final[State[ScalingPlan]] = State(
+    "{namespace}.{kind}.{name}", ScalingPlan, says=("planner",),
+    hears=("planner", "gateway", "console"), bucket="neap-scaling",
+    doc="How many replicas a service should have, by what it uses and by what is coming.",
+)  # fmt: skip
 API_SHARES: Final[State[ApiShares]] = State(
     "{cluster}",
     ApiShares,
@@ -244,6 +288,14 @@ PREEMPTIONS: Final[Events[Preemption]] = Events(
     doc="An owner needs the place of these guests.",
     stream=PREEMPTIONS_STREAM,
 )
+RESIZED: Final[Events[Resized]] = Events(
+    f"{ROOT}.resized.{{namespace}}.{{name}}",
+    Resized,
+    says=("gateway", "virtual"),
+    hears=("planner", "console"),
+    doc="What became of a change of size.",
+    stream=RESIZED_STREAM,
+)
 TRAIL: Final[Events[TrailEntry]] = Events(
     f"{ROOT}.trail.{{namespace}}.{{name}}",
     TrailEntry,
@@ -259,7 +311,7 @@ PLACEMENTS: Final[Ledger[LedgerEntry]] = Ledger(
     f"{ROOT}.ledger.{{node}}",
     LedgerEntry,
     says=("scheduler",),
-    hears=("scheduler", "advisor", "gpushare", "gateway", "evictor", "virtual", "console"),
+    hears=("scheduler", "advisor", "gpushare", "gateway", "evictor", "planner", "virtual", "console"),
     doc="Who owns what on a node; the truth, and the only lock.",
     stream=LEDGER_STREAM,
     flaw=entry_flaw,
@@ -272,88 +324,24 @@ EVICTIONS: Final[Work[Eviction]] = Work(
     doc="End this guest's run.",
     stream=EVICTIONS_STREAM,
 )
+RESIZES: Final[Work[Resize]] = Work(
+    f"{ROOT}.work.resize.{{namespace}}",
+    Resize,
+    says=("planner",),
+    hears=("gateway", "virtual"),
+    doc="These containers shall ask for that much.",
+    stream=RESIZES_STREAM,
+)
+PAST: Final[Work[PastUsage]] = Work(
+    f"{ROOT}.work.past.{{namespace}}",
+    PastUsage,
+    says=("console", "virtual"),
+    hears=("planner",),
+    doc="What was used before neap came: a line of somebody's record.",
+    stream=PAST_STREAM,
+)
 
 # -- endpoints -------------------------------------------------------------------------------------------------------
-
-
-class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Why is this workload where it is, or nowhere?"""
-
-    namespace: str
-    name: str
-
-
-class NodeClassVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Nodes rejected for one and the same reason: each by the first rule, in the plugins' order, that it fails."""
-
-    plugin: str
-    reason: str
-    nodes: int
-    example: str
-    nearest: str = ""  # the node that came nearest to passing, with the numbers
-    alone: int = 0  # nodes that fail this rule and no other
-
-
-class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """What one plugin adds to a node's score; the contributions sum to it."""
-
-    plugin: str
-    weight: float
-    score: float  # 0..100
-    contribution: float  # weight · score / Σ weight
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that can take the workload, and its score."""
-
-    node: str
-    score: float
-    terms: tuple[Term, ...] = ()
-
-
-class Remedy(msgspec.Struct, frozen=True, kw_only=True):
-    """One change by itself that would let nodes pass which fail nothing else."""
-
-    plugin: str
-    reason: str
-    nodes: int  # that fail only this
-    says: str  # at the nearest of them: "1.5 more cores free on n17"
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """The scheduler's answer. What is weighed is the present state, without the workload itself."""
-
-    found: bool
-    state: str  # "queued", "placed", "ended", "unknown"; of a dry run: "fits", "waiting", "refused"
-    node: str = ""
-    reason: str = ""  # of a placed one: what was said when it was placed
-    rejected: tuple[NodeClassVerdict, ...] = ()
-    wakes_on: tuple[str, ...] = ()
-    name: str = ""  # namespace/name
-    at: float = 0.0  # when it was placed; 0: not known
-    nodes: int = 0  # weighed now
-    feasible: int = 0  # of them can take it
-    best: Candidate | None = None  # where it would go now
-    second: Candidate | None = None
-    remedies: tuple[Remedy, ...] = ()  # where nothing fits; most nodes first
-    closest: str = ""  # where no single change is enough: the node that fails fewest rules, and which
-    waits_for: str = ""  # a far better node whose ledger is free in a moment
-    parts: tuple[str, ...] = ()  # what it would get of the node, in words
-
-
-MOST_DRY_RUN: Final = 128  # workloads in one question
-
-
-class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Would these be placed now, one after the other? Nothing is placed, and nothing waits."""
-
-    workloads: Annotated[tuple[Workload, ...], msgspec.Meta(max_length=MOST_DRY_RUN)]
-
-
-class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """In the order of the question; like ones after the first are told in short."""
-
-    answers: tuple[Explanation, ...]
 
 
 EXPLAIN: Final[Endpoint[ExplainRequest, Explanation]] = Endpoint(
@@ -386,10 +374,23 @@ API: Final[Endpoint[ApiRequest, ApiState]] = Endpoint(
     doc="How the Kubernetes API fares.",
 )
 
+PROFILE: Final[Endpoint[ProfileRequest, ProfileAnswer]] = Endpoint(
+    f"{ROOT}.planner.profile", ProfileRequest, ProfileAnswer, serves="planner", asks=("console", "gateway"),
+    doc="What is known of a service: its profile, and what its containers used.",
+)  # fmt: skip
+APPLY: Final[Endpoint[ApplyRequest, ApplyAnswer]] = Endpoint(
+    f"{ROOT}.planner.apply", ApplyRequest, ApplyAnswer, serves="planner", asks=("console", "gateway"),
+    doc="Apply what is recommended for a service, or take it back.",
+)  # fmt: skip
+
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
     NODE_USAGE, NODE_APPLIED, TOPOLOGY, NODES, PROFILES, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT,
     EVICTING, EVICTION_TOKENS, APART, MEMORY, API_SHARES, WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
+    HISTORY, FORECASTS, RECOMMENDATIONS, RATIOS, TIDES, SCALING, RESIZED, RESIZES, PAST,
 )  # fmt: skip
-STREAMS: Final = (WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM)
-ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN, WEIGH, API)
+STREAMS: Final = (
+    WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM,
+    RESIZED_STREAM, RESIZES_STREAM, PAST_STREAM,
+)  # fmt: skip
+ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN, WEIGH, API, PROFILE, APPLY)
 RETRY_WINDOW: Final = 2 * MINUTE  # a publisher retries an unacknowledged message this long, under one id

@@ -129,6 +129,21 @@ class ServiceProfile(msgspec.Struct, frozen=True, kw_only=True):
     portrait: dict[str, tuple[float, ...]] = {}
 
 
+class ProfileRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose profile."""
+
+    namespace: str
+    kind: str
+    name: str
+
+
+class ProfileAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the planner knows."""
+
+    profile: ServiceProfile | None = None
+    says: str = ""  # why there is none, or what is unsure about it
+
+
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What a pod will use on a machine, and how we know."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from neap.common.contract.catalogue import Candidate, Explanation
+from neap.common.model.explanation import Candidate, Explanation
 from neap.console.core.moment import when
 
 

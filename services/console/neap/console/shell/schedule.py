@@ -13,16 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from neap.common.contract.catalogue import (
-    DRY_RUN,
-    EXPLAIN,
-    MOST_DRY_RUN,
-    DryRun,
-    DryRunAnswer,
-    ExplainRequest,
-    Explanation,
-)
+from neap.common.contract.catalogue import DRY_RUN, EXPLAIN
 from neap.common.errors import InputError, PortError, SettingsError
+from neap.common.model.explanation import MOST_DRY_RUN, DryRun, DryRunAnswer, ExplainRequest, Explanation
 from neap.common.runtime.launch import find_room
 from neap.common.runtime.machine import Machine
 from neap.common.runtime.recorded import Life, read_life, repeat

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from neap.common.contract.catalogue import WORKLOAD, Explanation
+from neap.common.contract.catalogue import WORKLOAD
+from neap.common.model.explanation import Explanation
 from neap.common.model.lifecycle import Ended, Eviction, LifecycleEvent, Measured, Started, Submitted
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.runtime.machine import Decide, Emit

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, POLICY, PROFILES, WORKLOAD, Explanation
+from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, POLICY, PROFILES, WORKLOAD
 from neap.common.contract.catalogue import NODES as NODE_OBJECTS
 from neap.common.contract.channel import Channel
 from neap.common.errors import InputError, WireError
@@ -23,6 +23,7 @@ from neap.common.kube.objects import BUDGETS, JOBS, NODES, PODS, REPLICA_SETS, N
 from neap.common.model.advice import Headroom
 from neap.common.model.enforcement import NodeEnforcement
 from neap.common.model.evicting import Evicting
+from neap.common.model.explanation import Explanation
 from neap.common.model.lifecycle import Ended, Eviction, Started, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, Placed, Released

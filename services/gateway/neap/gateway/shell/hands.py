@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neap.common.bus.port import Bus
-from neap.common.contract.catalogue import EXPLAIN, ExplainRequest, Explanation
+from neap.common.contract.catalogue import EXPLAIN
 from neap.common.errors import Conflict, Denied, NoResponder, Rejected, Throttled, Unavailable, Vanished
 from neap.common.kube.katalyst import NODE_MIRRORS
 from neap.common.kube.objects import EVENTS, NODES, PODS, Metadata
 from neap.common.kube.port import Kube, PatchStyle
+from neap.common.model.explanation import ExplainRequest, Explanation
 from neap.common.runtime.machine import Instruction
 from neap.common.runtime.service import Effect
 from neap.common.telemetry.log import get_logger

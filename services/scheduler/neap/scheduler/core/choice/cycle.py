@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from neap.common.contract.catalogue import NodeClassVerdict
+from neap.common.model.explanation import NodeClassVerdict
 from neap.common.model.placement import Placement
 from neap.common.units import MIB, Seconds
 from neap.scheduler.core.choice.evaluation import ABSENT, BUSY, FITS, Evaluation, Places, Reason, Weighed

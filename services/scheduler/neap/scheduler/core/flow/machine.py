@@ -20,10 +20,6 @@ from neap.common.contract.catalogue import (
     PROFILES,
     TOPOLOGY,
     WORKLOAD,
-    DryRun,
-    DryRunAnswer,
-    ExplainRequest,
-    Explanation,
 )
 from neap.common.contract.channel import Channel
 from neap.common.errors import Unavailable
@@ -31,6 +27,7 @@ from neap.common.model.advice import Headroom
 from neap.common.model.apart import Apart
 from neap.common.model.device import DeviceState
 from neap.common.model.evicting import Evicting
+from neap.common.model.explanation import DryRun, DryRunAnswer, ExplainRequest, Explanation
 from neap.common.model.lifecycle import Ended, EndReason, Move, Started, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from neap.common.contract.catalogue import DryRun, DryRunAnswer, ExplainRequest, Explanation
+from neap.common.model.explanation import DryRun, DryRunAnswer, ExplainRequest, Explanation
 from neap.common.model.weighing import Weighing, WeighRequest
 from neap.common.model.workload import Workload
 from neap.scheduler.core.choice.framework import Policy

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neap.common.contract.catalogue import Candidate, NodeClassVerdict, Remedy, Term
+from neap.common.model.explanation import Candidate, NodeClassVerdict, Remedy, Term
 from neap.scheduler.core.choice.framework import Near, Parts, Policy
 from neap.scheduler.core.nodes.change import NodeChanged
 from neap.scheduler.core.nodes.table import ORDER, PRESENT, READY, NodeTable
@@ -36,7 +36,7 @@ BUSY: Final = "busy"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """See module docstring and `catalogue.Explanation`, whose fields these are."""
+    """See module docstring and `model.explanation.Explanation`, whose fields these are."""
 
     nodes: int
     feasible: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from neap.common.contract.catalogue import WORKLOAD, NodeClassVerdict
+from neap.common.contract.catalogue import WORKLOAD
 from neap.common.contract.channel import Address
 from neap.common.errors import InputError, WireError
+from neap.common.model.explanation import NodeClassVerdict
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Measured, Submitted
 from neap.common.model.placement import Placed
 from neap.common.model.trail import ObjectRef, TrailEntry

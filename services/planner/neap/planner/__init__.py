@@ -1,0 +1,1 @@
+"""The planner: what services use and will use, and what follows from it within minutes to days."""

@@ -1,0 +1,1 @@
+"""History -> profiles, forecasts, sizes, ratios, sides, replicas. No I/O."""

@@ -1,0 +1,170 @@
+"""Who runs where, and of which service: folded from ledgers, lifecycle events, topologies and nodes.
+
+Ledgers are the truth about where a pod is; lifecycle events add when it started and how its containers are called.
+Capped: of one service the newest start-up times are kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from neap.common.contract.catalogue import NODES, PLACEMENTS, TOPOLOGY
+from neap.common.model.lifecycle import Ended, Started
+from neap.common.model.node import NodeObject
+from neap.common.model.placement import Checkpoint, Placed, Placement, Released
+from neap.common.model.policy import pool_of
+from neap.common.model.profile import profile_key
+from neap.common.model.topology import NodeTopology
+from neap.common.model.workload import Workload
+from neap.common.runtime.machine import Arrived, Event, Gone
+from neap.common.units import Seconds
+
+MOST_STARTS: Final = 200  # start-up times kept of one service
+MOST_WAITING: Final = 10_000  # starts that were told before their ledger entry
+
+
+@dataclass(slots=True)
+class Pod:
+    """One placed pod. Times are 0 while they are not known."""
+
+    placement: Placement
+    node: str
+    placed_at: Seconds = 0.0
+    started_at: Seconds = 0.0
+    containers: Mapping[str, str] = field(default_factory=dict)  # id of the runtime -> name of the container
+
+    @property
+    def workload(self) -> Workload:
+        """What it is."""
+        return self.placement.workload
+
+
+@dataclass(slots=True)
+class Service:
+    """All pods of one key that are placed now. `workload`: of the one placed last, also after the last is gone."""
+
+    key: str
+    workload: Workload
+    uids: dict[str, None] = field(default_factory=dict)
+    starts: deque[Seconds] = field(default_factory=lambda: deque(maxlen=MOST_STARTS))  # from placed to started
+
+
+@dataclass(slots=True)
+class Node:
+    """One node, as far as it was told."""
+
+    name: str
+    topology: NodeTopology | None = None
+    object: NodeObject | None = None
+    uids: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Of the machine, and over them those of the cluster."""
+        machine = self.topology.labels if self.topology is not None else {}
+        return {**machine, **(self.object.labels if self.object is not None else {})}
+
+    @property
+    def pool(self) -> str:
+        """The pool of nodes it is in; empty: none."""
+        return pool_of(self.object.labels if self.object else {}, self.topology.labels if self.topology else {})
+
+
+class Cluster:
+    """See module docstring."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, Pod] = {}  # by uid
+        self.services: dict[str, Service] = {}  # by profile_key
+        self.nodes: dict[str, Node] = {}
+        self._started: dict[str, Started] = {}  # told before their ledger entry
+
+    def hear(self, event: Event) -> None:
+        """Fold one event, whatever it is about."""
+        match event:
+            case Arrived(message=Placed() as placed):
+                self._place(placed.placement, placed.node, placed.at)
+            case Arrived(message=Released(uid=uid, node=node)):
+                self._release(uid, node)
+            case Arrived(message=Checkpoint() as checkpoint):
+                self._restate(checkpoint)
+            case Arrived(message=Started() as started):
+                self._start(started)
+            case Arrived(message=Ended(uid=uid)):
+                self._started.pop(uid, None)
+            case Arrived(message=NodeTopology() as topology):
+                self._node(topology.node).topology = topology
+            case Arrived(message=NodeObject() as told):
+                self._node(told.node).object = told
+            case Gone(channel=channel, subject=subject) if channel == NODES:
+                self._node(channel.tokens_of(subject)["node"]).object = None
+            case Gone(channel=channel, subject=subject) if channel in (TOPOLOGY, PLACEMENTS):
+                self._node(channel.tokens_of(subject)["node"]).topology = None
+
+    def pods_of(self, node: Node) -> list[Pod]:
+        """Who is placed there, in the order they came."""
+        return [self.pods[uid] for uid in node.uids]
+
+    def validate(self) -> None:
+        """Every pod is on one node and in one service, and nowhere else."""
+        on_nodes = {uid: node.name for node in self.nodes.values() for uid in node.uids}
+        assert on_nodes == {uid: pod.node for uid, pod in self.pods.items()}, "pods and nodes differ"
+        in_services = {uid for service in self.services.values() for uid in service.uids}
+        assert in_services == self.pods.keys(), "pods and services differ"
+
+    # -- folding -----------------------------------------------------------------------------------------------------
+
+    def _node(self, name: str) -> Node:
+        return self.nodes.setdefault(name, Node(name))
+
+    def _place(self, placement: Placement, node: str, at: Seconds) -> None:
+        workload = placement.workload
+        self._forget(workload.uid)
+        pod = self.pods[workload.uid] = Pod(placement, node, at)
+        self._node(node).uids[workload.uid] = None
+        key = profile_key(workload)
+        service = self.services.setdefault(key, Service(key, workload))
+        service.workload = workload
+        service.uids[workload.uid] = None
+        told = self._started.pop(workload.uid, None)
+        if told is not None:
+            self._mark_started(pod, service, told)
+
+    def _release(self, uid: str, node: str) -> None:
+        pod = self.pods.get(uid)
+        if pod is not None and pod.node == node:
+            self._forget(uid)
+
+    def _restate(self, checkpoint: Checkpoint) -> None:
+        listed = {placement.workload.uid: placement for placement in checkpoint.placements}
+        for uid in [uid for uid in self._node(checkpoint.node).uids if uid not in listed]:
+            self._forget(uid)
+        for uid, placement in listed.items():
+            pod = self.pods.get(uid)
+            if pod is None or pod.node != checkpoint.node:
+                self._place(placement, checkpoint.node, 0.0)
+            else:
+                pod.placement = placement
+
+    def _forget(self, uid: str) -> None:
+        pod = self.pods.pop(uid, None)
+        if pod is not None:
+            del self.nodes[pod.node].uids[uid]
+            service = self.services[profile_key(pod.workload)]
+            del service.uids[uid]
+
+    def _start(self, started: Started) -> None:
+        pod = self.pods.get(started.uid)
+        if pod is not None and pod.node == started.node:
+            self._mark_started(pod, self.services[profile_key(pod.workload)], started)
+        elif len(self._started) < MOST_WAITING:
+            self._started[started.uid] = started
+
+    def _mark_started(self, pod: Pod, service: Service, started: Started) -> None:
+        if not pod.started_at and 0 < pod.placed_at <= started.at:
+            service.starts.append(started.at - pod.placed_at)
+        pod.started_at = started.at
+        pod.containers = {id: name for name, id in started.containers.items()}

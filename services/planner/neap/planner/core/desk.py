@@ -1,0 +1,25 @@
+"""A desk of the planner: it hears what the planner hears, and makes one kind of plan at its own pace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from neap.common.runtime.machine import Event, Instruction
+from neap.common.units import Seconds
+
+
+class Desk(Protocol):
+    """Told every event after cluster, wishes and history have folded it, its own tick apart."""
+
+    def hear(self, event: Event) -> Sequence[Instruction]:
+        """Fold what concerns it; nearly every event does not, so this is cheap."""
+        ...
+
+    def plan(self, at: Seconds) -> Sequence[Instruction]:
+        """Its tick: only once everything stored is known."""
+        ...
+
+    def validate(self) -> None:
+        """Re-derive what must hold; raises AssertionError with the story."""
+        ...
