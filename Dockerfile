@@ -24,7 +24,8 @@ COPY libs libs
 COPY services services
 COPY examples examples
 RUN test -n "$SERVICE" || { echo "build with --build-arg SERVICE=<room>"; exit 1; }; \
-    case $SERVICE in virtual) own=./libs/virtual;; console) own="./libs/virtual ./services/console";; \
+    case $SERVICE in virtual) own=./libs/virtual;; planner) own="./libs/foresight ./services/planner";; \
+        console) own="./libs/foresight ./libs/virtual ./services/console";; \
         *) own=./services/$SERVICE;; esac; \
     VIRTUAL_ENV=/opt/neap /opt/uv/bin/uv pip install --quiet --offline --no-deps --target /opt/room ./libs/common $own \
  && case $own in *virtual*) cp -r examples /opt/room/;; esac

@@ -13,7 +13,7 @@ from neap.common.units import Seconds
 from tests.e2e.engine import CommandFailed, Engine
 from tests.e2e.images import mirror_arguments
 
-ROOMS = ("reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler")
+ROOMS = ("reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler", "planner")
 SERVICES = ("nats", "virtual", *ROOMS)
 HEALTHY: Seconds = 120.0
 UNPRIVILEGED = 65532  # user id in every container

@@ -12,7 +12,7 @@ from typing import Final
 from neap.common.contract.permissions import User, authorization, connection_name, rights
 
 NODE_ROOMS: Final = ("advisor", "enforcer", "evictor", "gpushare", "reporter")
-CENTRAL_ROOMS: Final = ("gateway", "scheduler")
+CENTRAL_ROOMS: Final = ("gateway", "planner", "scheduler")
 ROOMS: Final = (*CENTRAL_ROOMS, "console", *NODE_ROOMS)
 
 
