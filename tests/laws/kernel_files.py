@@ -165,6 +165,10 @@ def _container(number: int) -> Iterator[tuple[str, str]]:
             "workingset_refault_file 1713\n"
         ),
     )
+    yield (
+        "memory.numa_stat",
+        f"anon N0={41_943_040 + number} N1=4096\nfile N0=52428801 N1=0\nshmem N0=0 N1=0\nfile_mapped N0=1 N1=0\n",
+    )
     yield "memory.events", f"low 0\nhigh 12\nmax 3\noom 1\noom_kill {1 + number}\noom_group_kill 0\n"
     yield "io.stat", "259:0 rbytes=90430464 wbytes=299008000 rios=8950 wios=1252 dbytes=50331648 dios=3021\n"
     yield "cpuset.cpus.effective", "0-1,3\n"

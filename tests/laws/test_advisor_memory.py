@@ -79,7 +79,13 @@ def spoken(knobs: Knobs) -> dict[str, Any]:
 
 
 def test_all_of_them_are_in_the_folder() -> None:
-    assert sorted(MEMORY) == ["memory_guard", "memory_offloading", "memory_protection", "memory_reaper"]
+    assert sorted(MEMORY) == [
+        "memory_balance",
+        "memory_guard",
+        "memory_offloading",
+        "memory_protection",
+        "memory_reaper",
+    ]
 
 
 @pytest.mark.parametrize("name", MEMORY)

@@ -2,7 +2,16 @@
 
 Supported, so held by every draw: elasticity (relative change of latency per relative change of CPUs) 0.6 to 2.5 where
 the sweet point is, 1.8 with a report of dead time, lag up to 1.5 reports, noise 1 %, a start within 0.8 in ln latency.
-Beyond that a loop is slower, but it comes to rest: see the wild plants.
+Wider, by a thousand seeds: elasticity to 4 (3 and 2 with one and two reports of dead time), noise 2 %, a start within 1.
+All of them settle but those whose readings say too little, and which those are follows from the loop and not from
+trying: before the first answer it acts dead + 2 times, ln(1 + up) each, and what was too much is given back at ½ fall ×
+depth a report (shy after one turn), where `depth` is how far below its target a reading can come at all (ln, on as many
+CPUs as there are). So within 20 steps, dead + 3 of which are the way there,
+
+    depth ≥ (dead + 2) × ln(1 + up) / (½ × fall × (17 − dead))               0.14, 0.23, 0.32 for dead = 0, 1, 2
+
+A service on such a plateau is fast enough with any number of CPUs: it is never too slow, only late to give back.
+Beyond all that a loop is slower, but it comes to rest: see the wild plants.
 """
 
 from __future__ import annotations
@@ -109,11 +118,39 @@ def drawn(seed: int) -> Plant:
             return Plant(curve, start, target, dead, rng.choice((0, 0.5, 1, 1.5)), rng.uniform(0, 0.02), seed)
 
 
-def test_of_a_thousand_plants_nearly_all_settle_in_twenty_steps_and_the_worst_in_forty() -> None:
-    settled = sorted(drawn(seed).run(60, SETTINGS).settled for seed in range(1000))
-    assert sum(steps <= STEPS for steps in settled) >= 990, settled[-20:]
-    assert settled[-1] <= 40
-    assert settled[500] <= 10
+def is_told(plant: Plant) -> bool:
+    """Whether readings say enough to find back from too many CPUs; see module docstring."""
+    depth = math.log(plant.target / plant.curve(1e6))
+    acts, left = plant.dead + 2, STEPS - plant.dead - 3
+    return depth >= acts * math.log(1 + SETTINGS.up) / (SETTINGS.fall / 2 * left)
+
+
+def test_of_a_thousand_plants_all_whose_readings_say_enough_settle_in_twenty_steps_and_the_others_are_never_slow() -> (
+    None
+):
+    told, others = list[int](), list[int]()
+    for seed in range(1000):
+        plant = drawn(seed)
+        (told if is_told(plant) else others).append(plant.run(60, SETTINGS).settled)
+        assert max(plant.truth[STEPS:]) <= 1.05 * plant.target, f"{seed}: too slow"
+    assert len(told) >= 800
+    assert max(told) <= STEPS
+    assert sorted(told)[len(told) // 2] <= 10
+    assert sum(steps <= STEPS for steps in others) >= 0.95 * len(others)
+    assert max(others) <= 45
+
+
+@pytest.mark.parametrize("away", [-0.9, 0.9])
+def test_a_run_waits_for_its_answer_once_the_steepest_plant_would_be_cured_and_not_for_ever(away: float) -> None:
+    """A plant that answers nothing at all: what is waited for does not come."""
+    plant = Plant(lambda _: 50 * math.exp(away), 20, 50).run(12, SETTINGS)
+    acts = [said.acts for said in plant.said]
+    first = acts.index(False)
+    assert abs(math.log(plant.knobs[first] / 20)) * SETTINGS.steepest >= 0.9
+    assert acts[first : first + SETTINGS.answer] == [False] * SETTINGS.answer
+    assert all(acts[first + SETTINGS.answer :])
+    rash = Plant(lambda _: 50 * math.exp(away), 20, 50).run(12, msgspec.structs.replace(SETTINGS, answer=0))
+    assert all(said.acts for said in rash.said)
 
 
 @given(

@@ -29,7 +29,7 @@ ON_PURPOSE = {
     "A9 buffer": "Katalyst adds 20 GiB and 0.6 x free on top of what it computed; nothing of that is there to keep",
     "A9 unknown": "a pod without metrics counts 8 GiB there, its request here",
     "A9 not synced": "an error there; here nothing is offered and it is said why",
-    "A8 exclusive": "a NUMA node that is held alone lends nothing: memory bandwidth and cache are part of having it alone",
+    "A8 exclusive": "see test_advisor_alone: a NUMA node held alone lends CPUs only where its service says so, and no memory",
 }
 
 # -- A7, A8 ----------------------------------------------------------------------------------------------------------

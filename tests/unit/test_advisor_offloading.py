@@ -23,7 +23,7 @@ ON_PURPOSE = {
     "A10 b": "see test_advisor_memory: page cache that could go anyway is no reason for a higher limit",
     "A10 c": "idle page cache stands for cache − mapped: reports tell it, and mapped pages are in use",
     "errors": "a missing metric is an error there and no advice; here the pod is left alone, or its request counts",
-    "balance": "a NUMA node's pages are not moved: there is cpuset.mems to say it, but no latency per node is reported",
+    "balance": "of NUMA nodes: see test_advisor_balance",
 }
 
 

@@ -133,6 +133,29 @@ def test_a22_guests_that_are_bound_there_go_by_priority_then_by_what_helps() -> 
     assert [victim.guest.uid for victim in ranked] == ["pod-2", "pod-1", "pod-4", "pod-3"]
 
 
+def test_a22_guests_that_are_not_bound_go_by_what_is_seen_to_lie_there_if_it_is_a_thousandth() -> None:
+    guests = [
+        bound("bound", 0, 2),
+        a_pod("half")._replace(working_set=9 * GIB, anon={0: 3 * GIB, 1: 6 * GIB}),
+        a_pod("crumb")._replace(anon={0: GIB // 25, 1: GIB}),
+        a_pod("elsewhere")._replace(anon={0: 0, 1: 9 * GIB}),
+        a_pod("unknown")._replace(working_set=9 * GIB),
+    ]
+    numa = NumaUsage(index=0, memory_free=GIB, memory_total=50 * GIB)
+    level = Level("free", 1.0, 2.0, need=3 * GIB, calm=False, why="", scope="numa0", unit="bytes")
+    ranked = numa_memory.rank(View(0.0, a_report(0.0, numa=(numa,)), tuple(guests)), level, guests)
+    assert [(victim.guest.uid, victim.frees) for victim in ranked] == [("half", 3 * GIB), ("bound", 2 * GIB)]
+
+
+def test_a22_the_report_says_where_a_guests_memory_lies() -> None:
+    world = World(a_guest("a"), numa_memory=numa_memory.Settings(reports=1, dry_run=False))
+    numa = tuple(NumaUsage(index=i, memory_free=free * GIB, memory_total=50 * GIB) for i, free in enumerate((1, 40)))
+    seen = shows("a", working_set=9 * GIB)
+    assert uids(world.report(100.0, seen, numa=numa)) == []
+    lies = msgspec.structs.replace(seen, memory_nodes=(8 * GIB, GIB))
+    assert uids(world.report(160.0, lies, numa=numa)) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("watermark", "free", "need", "hard"),
     [(GIB, 3, False, False), (GIB, 1.5, True, False), (GIB, 1.2, True, True), (None, 2, True, False), (None, 4, False, False)],

@@ -54,6 +54,33 @@ def test_the_first_report_has_no_rates() -> None:
     assert not fields("node_cpu", None, parsed("node_cpu", "cpu0 9 0 0 9 0 0 0 0\n"))
 
 
+NUMA_STAT = "anon N0=8192 N1=0 N3=4096\nfile N0=7 N1=7 N3=7\n"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text", "held"),
+    [
+        pytest.param((0, 1, 3), NUMA_STAT, (8192, 0, 4096), id="in the order of the report's nodes"),
+        pytest.param((0, 3), NUMA_STAT, (8192, 4096), id="a node nobody knows of is left out"),
+    ],
+)
+def test_anonymous_memory_is_told_by_numa_node(nodes: tuple[int, ...], text: str, held: tuple[int, ...]) -> None:
+    values = parsed("container_numa", text, around=Surroundings(numa=nodes))
+    assert fields("container_numa", None, values) == {"memory_nodes": held}
+
+
+@pytest.mark.parametrize("text", ["", "file N0=1 N1=1\n", "anon N0=1\n", "anon N0=1 N1\n", "anon N0=1 N1=-1\n", "anon"])
+def test_a_file_that_does_not_name_every_numa_node_is_no_number_at_all(text: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        parsed("container_numa", text, around=Surroundings(numa=(0, 1)))
+    assert fields("container_numa", None, [None]) == {"memory_nodes": None}
+
+
+def test_on_one_numa_node_nothing_is_read() -> None:
+    assert COLLECTORS["container_numa"].wants(ONE_NODE) == ()
+    assert fields("container_numa", None, []) == {}
+
+
 STAT_V2 = "anon 1\nfile 3000\ninactive_anon 7\ninactive_file 2000\n"
 
 

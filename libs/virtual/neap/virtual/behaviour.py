@@ -5,7 +5,10 @@
               noise="0.05" (ratio)
       work:   work="16200" (core-seconds)  width="6" (cores); the pod ends when the work is done
       steady: use="0.1" (cores, for ever)
-    virtual.neap.io/memory      bytes it touches
+              bursts: burst="1.5" (times more)  burst-every="1200" (s, on average)  burst-length="60" (s)
+      work:   checkpoint="3600" (core-seconds after which what was done is saved: an eviction loses no more)
+    virtual.neap.io/memory      bytes it touches; it leaks `leak` bytes/s on top, up to `ceiling` bytes (0: none)
+    virtual.neap.io/press       a noisy neighbour: see pod.VirtualContainer
     virtual.neap.io/mean        seconds a request takes on one core; with
     virtual.neap.io/objective   seconds its p99 may take: makes the pod an online service
 
@@ -32,6 +35,9 @@ PREFIX: Final = "virtual.neap.io/"
 UNTOLD_GUEST: Final[Seconds] = 10 * MINUTE
 UNTOLD_SHARE: Final[Ratio] = 0.5
 LARGEST: Final = 1e15
+LEAST_WORK: Final = 0.001  # core-seconds
+BURST_EVERY: Final[Seconds] = 20 * MINUTE
+BURST_LENGTH: Final[Seconds] = MINUTE
 
 Curves = Mapping[str, tuple[Ratio, ...]]
 
@@ -73,8 +79,8 @@ def runtime_id(workload: Workload, container: str) -> str:
     return hashlib.sha256(f"{workload.uid}.{workload.attempt}.{container}".encode()).hexdigest()
 
 
-def virtual_pod(workload: Workload, curves: Curves, origin: Origin) -> VirtualPod:
-    """The pod a virtual host starts for this workload.
+def virtual_pod(workload: Workload, curves: Curves, origin: Origin, saved: float = 0.0) -> VirtualPod:
+    """The pod a virtual host starts for this workload; `saved`: core-seconds an earlier attempt did and kept.
 
     Raises:
         InputError: an annotation does not hold; names pod, key and value.
@@ -86,8 +92,9 @@ def virtual_pod(workload: Workload, curves: Curves, origin: Origin) -> VirtualPo
             id=runtime_id(workload, first.name),
             requests=first.requests,
             limits=first.limits,
-            demand=_demand(workload, told, curves, origin),
+            demand=_demand(workload, told, curves, origin, saved),
             memory=_memory(workload, told),
+            press=told.number("press", 0.0, most=100.0),
         )
     ]
     containers += [
@@ -123,7 +130,7 @@ class _Told:
         return value
 
 
-def _demand(workload: Workload, told: _Told, curves: Curves, origin: Origin) -> Demand:
+def _demand(workload: Workload, told: _Told, curves: Curves, origin: Origin, saved: float) -> Demand:
     match told.text("demand"):
         case "curve":
             name = told.text("curve") or ""
@@ -136,10 +143,13 @@ def _demand(workload: Workload, told: _Told, curves: Curves, origin: Origin) -> 
                 origin=origin.start + told.number("shift", 0.0, least=-DAY, most=DAY),
                 noise=told.number("noise", 0.0, most=1.0),
                 seed=_seed(origin.seed, workload.uid),
+                burst=told.number("burst", 0.0, most=100.0),
+                burst_every=told.number("burst-every", BURST_EVERY, least=1.0),
+                burst_length=told.number("burst-length", BURST_LENGTH, least=1.0),
             )
         case "work":
             width = told.number("width", least=0.001, most=4096)
-            return Work(core_seconds=told.number("work", least=0.001), width=width)
+            return Work(core_seconds=max(LEAST_WORK, told.number("work", least=LEAST_WORK) - saved), width=width)
         case "steady":
             return _steady(told.number("use", most=4096))
         case "idle":
@@ -147,6 +157,12 @@ def _demand(workload: Workload, told: _Told, curves: Curves, origin: Origin) -> 
         case None:
             return _untold(workload)
     raise told.wrong("demand", "must be curve, work, steady or idle")
+
+
+def saved(workload: Workload, done: float) -> float:
+    """Core-seconds of `done` that the next attempt need not do again: whole checkpoints."""
+    every = _Told(workload).number("checkpoint", 0.0)
+    return done // every * every if every > 0 else 0.0
 
 
 def _untold(workload: Workload) -> Demand:
@@ -164,7 +180,11 @@ def _steady(cores: Cores) -> Demand:
 def _memory(workload: Workload, told: _Told) -> Memory:
     requests = workload.requests
     untold = (requests.get(MEMORY, 0) or requests.get(RECLAIMED_MEMORY, 0)) * UNTOLD_SHARE
-    return Memory(start=int(told.number("memory", untold)))
+    return Memory(
+        start=int(told.number("memory", untold)),
+        per_second=told.number("leak", 0.0),
+        ceiling=int(told.number("ceiling", 0.0)),
+    )
 
 
 def _service(told: _Told) -> ServiceModel | None:

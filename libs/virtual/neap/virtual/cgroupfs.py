@@ -14,7 +14,7 @@ from neap.common.cpuset import format_cpuset
 from neap.common.errors import PortError
 from neap.common.host.memory import Folder, Knob
 from neap.common.units import Bytes
-from neap.virtual.cgroup import PAGE, Cgroup
+from neap.virtual.cgroup import PAGE, Cgroup, CgroupTree
 from neap.virtual.knobs import WRITERS, nice_of
 
 CONTROLLERS: Final = "cpuset cpu io memory hugetlb pids\n"
@@ -92,6 +92,29 @@ def _memory_stat(cgroup: Cgroup) -> str:
     )
 
 
+def _numa_stat(cgroup: Cgroup) -> str:
+    cgroup.tree.settle()
+    held: dict[int, tuple[Bytes, Bytes]] = dict.fromkeys(cgroup.tree.numa, (0, 0))
+    for leaf in cgroup.leaves():
+        if leaf.pids:
+            lay_down(leaf, cgroup.tree, held)
+    anon = " ".join(f"N{numa}={pair[0] // PAGE * PAGE}" for numa, pair in held.items())
+    file = " ".join(f"N{numa}={pair[1] // PAGE * PAGE}" for numa, pair in held.items())
+    return f"anon {anon}\nfile {file}\n"
+
+
+def lay_down(leaf: Cgroup, tree: CgroupTree, held: dict[int, tuple[Bytes, Bytes]]) -> None:
+    """Add where a container's memory lies: on the allowed nodes next to its CPUs, else on all allowed ones, by size."""
+    sizes = {numa: tree.numa[numa].memory for numa in sorted(leaf.mems)}
+    near = {numa: size for numa, size in sizes.items() if tree.numa[numa].cpus & leaf.cpus}
+    if sum(near.values()):
+        sizes = near
+    total = sum(sizes.values())
+    for numa, size in sizes.items():
+        anon, file = held[numa]
+        held[numa] = (anon + leaf.anon * size // total, file + leaf.file * size // total) if total else (anon, file)
+
+
 def halves(file: Bytes) -> tuple[Bytes, Bytes]:
     """Active and inactive page cache."""
     active = file // 2 // PAGE * PAGE
@@ -146,6 +169,7 @@ READERS: Final[Mapping[str, Callable[[Cgroup], str]]] = {
     "memory.low": partial(_limit, "low"),
     "memory.max": partial(_limit, "max"),
     "memory.min": partial(_limit, "min"),
+    "memory.numa_stat": _numa_stat,
     "memory.oom.group": lambda cgroup: f"{bool(cgroup.pids):d}\n",
     "memory.pressure": _memory_pressure,
     "memory.reclaim": _write_only,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from neap.common.model.resource import CPU, GPU_CORE
 from neap.common.units import Cores, format_duration
 from neap.virtual.arrivals import CARD_MEMORY_MIB, gpu_pods, guests
+from neap.virtual.mix import mixed
 from neap.virtual.owners import DAEMON_CPU, DAEMON_USE, Service, daemons, online, replicas, requested, services
 from neap.virtual.parts import Day, MachineShape, Submission
 from neap.virtual.settings import DaySettings
@@ -37,7 +38,8 @@ def make_day(settings: DaySettings, slices: Slices, machines: Sequence[MachineSh
     )
     left = max(0.0, total - average) * settings.length
     lent = guests(settings, slices.rows, machines, core_seconds=settings.guest_load * left, seed=seed)
-    submissions = sorted((*system, *owners, *gpus, *lent), key=lambda s: (s.at, s.workload.uid))
+    submissions = mixed((*system, *owners, *gpus, *lent), settings, seed)
+    submissions.sort(key=lambda s: (s.at, s.workload.uid))
     day = Day(
         name=f"generated, seed {seed}",
         start=settings.start,

@@ -28,7 +28,7 @@ from neap.common.model.resource import (
     parse_amount,
 )
 from neap.common.model.workload import Container, Workload
-from neap.common.units import Ratio, Seconds, format_duration, parse_duration
+from neap.common.units import HOUR, Ratio, Seconds, format_duration, parse_duration
 from neap.virtual.behaviour import Curves, write
 from neap.virtual.owners import NOISE, OBJECTIVE, OWNER_PRIORITY
 from neap.virtual.parts import Day, Submission, identity
@@ -44,6 +44,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cpu: Amount
     memory: Amount
     at: str = "0s"
+    leak: Amount = "0"  # bytes of memory an hour, until it is killed
 
 
 class OwnerLine(_Line, frozen=True, kw_only=True):
@@ -57,6 +58,9 @@ class OwnerLine(_Line, frozen=True, kw_only=True):
     shift: str = "0s"
     mean: str = "10ms"
     objective: str = ""
+    burst: Annotated[Ratio, Meta(ge=0, le=100)] = 0.0  # in a burst it needs so much more
+    burst_every: str = "20m"
+    burst_length: str = "1m"
 
 
 class GuestLine(_Line, frozen=True, kw_only=True):
@@ -66,6 +70,8 @@ class GuestLine(_Line, frozen=True, kw_only=True):
     namespace: str = "batch"
     copies: Copies = 1
     every: str = "0s"
+    checkpoint: str = "0s"  # of work on all its cores, after which what was done is saved; 0: never
+    press: Annotated[Ratio, Meta(ge=0, le=100)] = 0.0  # a noisy neighbour, see pod.VirtualContainer
 
 
 class GpuLine(GuestLine, frozen=True, kw_only=True):
@@ -202,12 +208,29 @@ def _owners(line: OwnerLine, field: _Field, curves: Curves, seed: int) -> Iterat
         noise=NOISE,
         mean=mean,
         objective=field.duration(line.objective, ".objective") if line.objective else round(mean * OBJECTIVE, 4),
+        **_leak(line, field),
+        **_bursts(line, field),
     )
     size = {CPU: cpu, MEMORY: memory}
     limits = size if line.qos == QosClass.DEDICATED else {MEMORY: memory}
     pod = _Pod(line, f"Deployment/{line.name}", line.qos, size, limits, behaviour)
     at = field.duration(line.at, ".at")
     return (pod.submission(index, at, seed) for index in range(line.replicas))
+
+
+def _leak(line: _Line, field: _Field) -> dict[str, float]:
+    """Only what differs from a pod that does not leak: the same day is the same bytes."""
+    leak = field.amount(".leak", MEMORY, line.leak)
+    return {"leak": leak / HOUR} if leak else {}
+
+
+def _bursts(line: OwnerLine, field: _Field) -> dict[str, float]:
+    if not line.burst:
+        return {}
+    every, length = field.duration(line.burst_every, ".burst_every"), field.duration(line.burst_length, ".burst_length")
+    if not 1 <= length <= every:
+        raise field.wrong(".burst_length", "must be within 1 s and burst_every")
+    return {"burst": line.burst, "burst-every": every, "burst-length": length}
 
 
 def _guests(line: GuestLine, field: _Field, seed: int) -> Iterator[Submission]:
@@ -228,6 +251,10 @@ def _copies(
     duration = field.duration(line.duration, ".duration")
     if not (cpu and duration):
         raise field.wrong(".cpu" if duration else ".duration", "must be more than nothing: the pod would have no work")
-    behaviour = write("work", memory=memory * 8 // 10, width=cpu / 1000, work=cpu / 1000 * duration)
+    more_told = {"press": line.press} if line.press else {}
+    if every_saved := field.duration(line.checkpoint, ".checkpoint"):
+        more_told["checkpoint"] = cpu / 1000 * every_saved
+    work = {"width": cpu / 1000, "work": cpu / 1000 * duration}
+    behaviour = write("work", memory=memory * 8 // 10, **work, **_leak(line, field), **more_told)
     pod = _Pod(line, f"Job/{line.name}", qos, {kinds[0]: cpu, kinds[1]: memory} | more, {}, behaviour)
     return (pod.submission(index, at + index * every, seed) for index in range(line.copies))

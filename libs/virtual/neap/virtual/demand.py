@@ -29,6 +29,10 @@ def offered(curve: Curve, at: Seconds) -> Cores:
     cores = curve.scale * (left + (right - left) * (place - whole))
     if curve.noise:
         cores *= 1.0 + curve.noise * uniform(curve.seed, int(at // 60))
+    if curve.burst:
+        slot = int(at // curve.burst_length)
+        if (uniform(~curve.seed, slot) + 1) / 2 < curve.burst_length / curve.burst_every:
+            cores *= 1.0 + curve.burst
     return max(0.0, cores)
 
 

@@ -4,7 +4,8 @@ Seen through HostFs it is a host like any other. Its owner starts and stops pods
 computed between two `advance` calls but what is read. Host time goes in ticks of 10 ms, as the kernel's clock.
 
 One step (at most a minute): demands → cores (sharing) → time per CPU (flow) → counters and pressure (running,
-stall) → memory (reclaim) → ends. What is left out: SMT siblings slowing each other, frequency, caches, I/O, network,
+stall) → memory (reclaim) → ends. Who presses (a noisy neighbour) slows the requests of online services by
+1 + Σ press × cores in use / CPUs. What is left out: SMT siblings slowing each other, frequency, caches, I/O, network,
 swap. Deterministic: same snapshot, pods, writes and times give the same bytes.
 """
 
@@ -148,8 +149,9 @@ class VirtualHost(MemoryHost):
         tree, start, step = self._tree, self._tree.now, ticks / TICKS
         tree.settle()
         layout = tree.layout
+        pressed = sum([running.spec.press * running.used for running in self._running]) / len(self.machine.cpus)
         for running in self._running:
-            running.want(start + step / 2, step)
+            running.want(start + step / 2, step, 1.0 + pressed)
         layout.share()
         for cpus, cores in layout.busy():
             each = cores / len(cpus) * step
@@ -227,7 +229,9 @@ class VirtualHost(MemoryHost):
             offered=offered,
             used=used,
             cores=cores,
-            p99=LONGEST if dead else p99_latency(offered, cores, service.mean, backlog),
+            p99=LONGEST
+            if dead
+            else p99_latency(offered, cores, service.mean * max(running.slowed for running in containers), backlog),
             objective=service.objective,
         )
 

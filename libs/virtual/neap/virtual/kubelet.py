@@ -34,7 +34,7 @@ from neap.common.runtime.machine import (
 )
 from neap.common.units import Seconds
 from neap.virtual import pod as virtual
-from neap.virtual.behaviour import Curves, Origin, virtual_pod
+from neap.virtual.behaviour import Curves, Origin, saved, virtual_pod
 from neap.virtual.parts import Day
 from neap.virtual.settings import Settings
 from neap.virtual.tally import Step, Tally
@@ -95,6 +95,7 @@ class KubeletMachine:
         self._runs: dict[str, Run] = {}
         self._started: dict[str, int] = {}  # uid -> last attempt told as started
         self._ended: dict[str, int] = {}  # uid -> last attempt that is over
+        self._saved: dict[str, float] = {}  # uid -> core-seconds kept of the attempts before
         self._advancing = self._over = False
         self._steps = 0
 
@@ -198,7 +199,7 @@ class KubeletMachine:
     def _start(self, node: str, workload: Workload, at: Seconds) -> list[Instruction]:
         run = Run(node, workload)
         try:
-            pod = virtual_pod(workload, self._curves, self._origin)
+            pod = virtual_pod(workload, self._curves, self._origin, self._saved.get(workload.uid, 0.0))
         except InputError as error:
             refused = Count("neap_virtual_placements_refused_total", 1, {"reason": "invalid"})
             return [
@@ -287,9 +288,8 @@ class KubeletMachine:
         run = self._runs.get(eviction.uid)
         if run is None or run.node != eviction.node or run.attempt != eviction.attempt:
             return [Count("neap_virtual_evictions_late_total", 1, {"rule": eviction.rule})]
-        lost = self._tally.done_by(eviction.uid)
+        lost = self._lose(run)
         self._tally.count_eviction(eviction.rule)
-        self._tally.count_lost(eviction.uid)
         why = f"{eviction.node} stopped it, rule {eviction.rule}: {eviction.reason}; {lost:.0f} core-seconds are lost"
         return self._end(
             run,
@@ -300,6 +300,15 @@ class KubeletMachine:
             detail=f"{eviction.rule}: {eviction.reason}",
             numbers=eviction.measured,
         )
+
+    def _lose(self, run: Run) -> float:
+        """Core-seconds that are lost with this attempt; what it saved, the next one need not do."""
+        uid, before = run.workload.uid, self._saved.get(run.workload.uid, 0.0)
+        done = self._tally.done_by(uid)
+        if kept := saved(run.workload, before + done) - before:
+            self._saved[uid] = before + kept
+        self._tally.count_lost(uid, kept)
+        return done - kept
 
     # -- the clockwork -----------------------------------------------------------------------------------------------
 
@@ -323,13 +332,13 @@ class KubeletMachine:
             return ()
         done = self._tally.done_by(finished.uid)
         if finished.reason == virtual.EndReason.OOM:
-            self._tally.count_lost(finished.uid)
-            why = f"{run.node} ran out of memory in it; {done:.0f} core-seconds are lost"
+            why = f"{run.node} ran out of memory in it; {self._lose(run):.0f} core-seconds are lost"
             return self._end(run, at, reason=EndReason.REFUSED, what="refused", why=why, detail="oom")
         run.left.discard(finished.container)
         if run.left:
             return ()
         self._tally.count_finish()
+        self._saved.pop(finished.uid, None)
         why = f"{run.node} finished it: {done:.0f} core-seconds of work done"
         return self._end(run, at, reason=EndReason.FINISHED, what="finished", why=why)
 

@@ -21,7 +21,8 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, tag="curve"):
     """An online service: cores offered as a function of time, whatever it gets.
 
     offered(t) = scale × points[(t − origin) / step], linear in between, the curve repeats after its last point;
-    multiplied by 1 + noise × u, u uniform in −1..1, drawn by a hash of (seed, minute of t).
+    multiplied by 1 + noise × u, u uniform in −1..1, drawn by a hash of (seed, minute of t), and by 1 + burst in slots
+    of `burst_length` seconds of which a hash of (seed, slot) draws one in `burst_every / burst_length`.
     What it did not get waits as backlog and is wanted as well (bounded, see kernel).
     """
 
@@ -31,6 +32,9 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, tag="curve"):
     origin: Seconds = 0.0
     noise: Ratio = 0.0
     seed: int = 0
+    burst: Ratio = 0.0
+    burst_every: Seconds = 1200.0
+    burst_length: Seconds = 60.0
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
@@ -77,6 +81,7 @@ class VirtualContainer(msgspec.Struct, frozen=True, kw_only=True):
     limits: Resources = {}
     demand: Demand = Idle()
     memory: Memory = Memory()
+    press: Ratio = 0.0  # were it on all CPUs of the machine, online services there would need so much more CPU
 
 
 class VirtualPod(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from typing import Final
 
 from neap.common.host.memory import MemoryHost
 from neap.common.units import KIB, MIB, Bytes, Seconds
-from neap.virtual.cgroup import Cgroup, CgroupTree
-from neap.virtual.cgroupfs import QUIET, SYSTEM_SHARE, halves
+from neap.virtual.cgroup import CgroupTree
+from neap.virtual.cgroupfs import QUIET, SYSTEM_SHARE, halves, lay_down
 
 TICKS: Final = 100  # per second (USER_HZ)
 MOUNTS: Final = (
@@ -172,7 +172,7 @@ def numa_memory(tree: CgroupTree) -> dict[int, tuple[Bytes, Bytes]]:
     held: dict[int, tuple[Bytes, Bytes]] = dict.fromkeys(tree.numa, (0, 0))
     for leaf in tree.root.leaves():
         if leaf.pids:
-            _lay_down(leaf, tree, held)
+            lay_down(leaf, tree, held)
     over = {numa: max(0, sum(pair) - tree.numa[numa].memory) for numa, pair in held.items()}
     free = {numa: max(0, tree.numa[numa].memory - sum(pair)) for numa, pair in held.items()}
     spill, room = sum(over.values()), sum(free.values())
@@ -181,14 +181,3 @@ def numa_memory(tree: CgroupTree) -> dict[int, tuple[Bytes, Bytes]]:
             cut = min(anon, over[numa])
             held[numa] = (anon - cut + spill * free[numa] // room, file - (over[numa] - cut))
     return held
-
-
-def _lay_down(leaf: Cgroup, tree: CgroupTree, held: dict[int, tuple[Bytes, Bytes]]) -> None:
-    sizes = {numa: tree.numa[numa].memory for numa in sorted(leaf.mems)}
-    near = {numa: size for numa, size in sizes.items() if tree.numa[numa].cpus & leaf.cpus}
-    if sum(near.values()):
-        sizes = near
-    total = sum(sizes.values())
-    for numa, size in sizes.items():
-        anon, file = held[numa]
-        held[numa] = (anon + leaf.anon * size // total, file + leaf.file * size // total) if total else (anon, file)

@@ -25,6 +25,7 @@ class Running:
         "left",
         "offered",
         "pid",
+        "slowed",
         "spec",
         "started",
         "uid",
@@ -37,19 +38,20 @@ class Running:
         self.left: float = spec.demand.core_seconds if isinstance(spec.demand, Work) else inf
         self.offered: Cores = 0.0
         self.wanted: Cores = 0.0
+        self.slowed: Ratio = 1.0  # how much longer a request takes than alone
         self.used: Cores = 0.0
         self.backlog: float = 0.0  # core-seconds of requests not yet served
         self.done: float = 0.0  # core-seconds
         self.cache: float = 0.0  # page cache it would like, bytes
         self.ended: EndReason | None = None
 
-    def want(self, at: Seconds, step: Seconds) -> None:
+    def want(self, at: Seconds, step: Seconds, slowed: Ratio = 1.0) -> None:
         """Decide how many cores it wants over a step around `at`; waiting for memory slows work down."""
-        demand = self.spec.demand
+        demand, self.slowed = self.spec.demand, slowed
         if self.ended is not None:
             self.wanted = 0.0
         elif isinstance(demand, Curve):
-            self.offered = offered(demand, at)
+            self.offered = offered(demand, at) * slowed
             self.wanted = self.offered + self.backlog / step
         elif isinstance(demand, Work):
             self.wanted = min(demand.width * (1.0 - self.cgroup.memory_stall.some), self.left / step)

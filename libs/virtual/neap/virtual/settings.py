@@ -37,6 +37,10 @@ class DaySettings(msgspec.Struct, frozen=True, kw_only=True):
     guest_cores: Annotated[Cores, Meta(gt=0)] = 6.0  # widest guest; wider trace rows become several guests
     guest_shortest: Annotated[Seconds, Meta(gt=0)] = 90 * MINUTE  # shorter trace rows are stretched to this
     guest_longest: Annotated[Seconds, Meta(gt=0)] = 6 * HOUR  # longer trace rows are cut to this
+    bursting: Annotated[Ratio, Meta(ge=0, le=1)] = 0.0  # share of services that burst; this and the next three: mix.py
+    leaking: Annotated[Ratio, Meta(ge=0, le=1)] = 0.0  # share of services and jobs that leak memory
+    pressing: Annotated[Ratio, Meta(ge=0, le=1)] = 0.0  # share of jobs that slow their neighbours
+    saving: Annotated[Ratio, Meta(ge=0, le=1)] = 0.0  # share of jobs that save checkpoints
     gpu_load: Annotated[Ratio, Meta(ge=0, le=1)] = 0.7  # wanted day average of given card compute
 
 

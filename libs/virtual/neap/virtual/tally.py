@@ -105,9 +105,9 @@ class Tally:
         """A guest was stopped on command."""
         self._evictions[rule] = self._evictions.get(rule, 0) + 1
 
-    def count_lost(self, uid: str) -> None:
-        """Its work so far has to be done again."""
-        self._lost += self.done_by(uid)
+    def count_lost(self, uid: str, kept: float = 0.0) -> None:
+        """Its work so far has to be done again, but for what it kept of it."""
+        self._lost += self.done_by(uid) - kept
 
     def report(self, *, at: Seconds, behind: Seconds, running: Mapping[str, int]) -> DayReport:
         """The sums so far."""

@@ -23,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     provision: str = "provision_canonical"  # plugin that says how many CPUs the owners of a pool need
     headroom: str = "headroom_canonical"  # plugin that says what is left to lend
+    alone: str = "headroom_exclusive"  # plugin that says what the owner of NUMA nodes it has alone leaves over
     memory: tuple[str, ...] = ("memory_guard", "memory_protection", "memory_reaper")  # plugins that advise memory
     tune: dict[str, float] = {}  # settings of plugins, such as "provision_canonical.margin" = 0.5
 
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dead_band: Share = 0.01  # of the node: a shared pool that needs less by no more than this is left alone
 
     lend: bool = True  # False: nothing is offered, guests keep the least, owners get all other CPUs
+    lend_alone: bool = False  # guests run behind owners that have NUMA nodes alone; also for one service
     overlap: bool = False  # guests run on CPUs that owners want less, behind them, and have none of their own
     offer_rise: Annotated[Ratio, Meta(gt=0, le=1)] = 0.0075  # of the node a minute: growth of an offer
     offer_drop: Annotated[Ratio, Meta(gt=0, le=1)] = 0.0075  # of the node a minute: fall of an offer without emergency
@@ -90,4 +92,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 FIXED: Final = frozenset(
     {"node", "period", "keep_every", "keep_patience"}
 )  # the table of the service was made with them
-PER_SERVICE: Final = frozenset({"pod_margin"})  # may differ for the pods of one service
+PER_SERVICE: Final = frozenset({"lend_alone", "pod_margin"})  # may differ for the pods of one service

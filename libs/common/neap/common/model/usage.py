@@ -48,6 +48,7 @@ class ContainerUsage(msgspec.Struct, frozen=True, kw_only=True):
     cache: int | None = None  # bytes it holds in L3 caches, by resctrl
     cpi: float | None = None  # cycles per instruction, where the kernel counts them
     gpu: float | None = None  # cards' worth of compute, summed over its cards
+    memory_nodes: tuple[int, ...] | None = None  # anonymous bytes on each NUMA node, in the order of the report's
 
 
 class NumaUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ class NumaUsage(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth: float | None = None  # memory bytes/s, by resctrl
     cache: int | None = None  # bytes of L3 in use, by resctrl
     watermark_low: int | None = None  # bytes free at which kswapd wakes, summed over the node's zones
+    latency: float | None = None  # nanoseconds a read of its memory takes; no kernel file says it
 
 
 class DeviceUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,17 +22,21 @@ NOWHERE: Final[Mapping[str, CpuSet]] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Cut:
-    """The machine, cut up. Sets are disjoint, but for `overlap` ⊆ ∪ shared (and for shared pools told to share)."""
+    """The machine, cut up. Sets are disjoint, but for `overlap` ⊆ ∪ shared (and for shared pools told to share).
+
+    And for `alone` ⊆ ∪ dedicated: CPUs of owners that have NUMA nodes alone, and let guests run behind them.
+    """
 
     dedicated: dict[str, CpuSet] = field(default_factory=dict)  # by uid
     shared: dict[str, CpuSet] = field(default_factory=dict)  # by pool
     lent: CpuSet = NONE
     overlap: CpuSet = NONE
+    alone: CpuSet = NONE
 
     @property
     def reclaimed(self) -> CpuSet:
         """Where guests may run."""
-        return self.lent | self.overlap
+        return self.lent | self.overlap | self.alone
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,7 @@ def _release(layout: Layout, held: set[int], count: int) -> list[int]:
 def _overlap(layout: Layout, shared: Mapping[str, CpuSet], before: Cut, sizes: Sizes) -> CpuSet:
     """CPUs of shared pools on which guests run as well: where they already do, else the end of the largest pool."""
     if sizes.over is not None:
-        parts = (_end(layout, shared[name], before, count) for name, count in sorted(sizes.over.items()))
+        parts = (end_of(layout, shared[name], before, count) for name, count in sorted(sizes.over.items()))
         return NONE.union(*parts)
     count = sizes.overlap
     chosen = layout.ordered(before.reclaimed.intersection(NONE.union(*shared.values())))[:count]
@@ -253,7 +257,7 @@ def _overlap(layout: Layout, shared: Mapping[str, CpuSet], before: Cut, sizes: S
     return frozenset(chosen)
 
 
-def _end(layout: Layout, cpus: CpuSet, before: Cut, count: int) -> CpuSet:
+def end_of(layout: Layout, cpus: CpuSet, before: Cut, count: int) -> CpuSet:
     """`count` of a pool's CPUs for guests: where they already run, else from its end."""
     had = layout.ordered(cpus & before.reclaimed)[-count:] if count else []
     rest = [cpu for cpu in reversed(layout.ordered(cpus)) if cpu not in had]
@@ -268,5 +272,6 @@ def check(cut: Cut, layout: Layout) -> None:
     assert union <= layout.lendable, f"CPUs {sorted(union - layout.lendable)} are not to lend"
     assert sum(map(len, parts)) == len(union), f"pools overlap: {cut}"
     assert cut.overlap <= NONE.union(*shared), f"guests on CPUs of nobody: {cut.overlap}"
+    assert cut.alone <= NONE.union(*cut.dedicated.values()), f"guests behind nobody: {cut.alone}"
     if layout.lendable - NONE.union(*cut.dedicated.values()):
         assert cut.reclaimed, "the reclaimed pool is empty although not everything is dedicated"

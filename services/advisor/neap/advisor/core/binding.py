@@ -40,16 +40,19 @@ class Binding:
             for node in [node for node, owner in self.exclusive.items() if owner == uid]:
                 del self.exclusive[node]
 
-    def mems(self, uid: str, layout: Layout, *, narrowed: bool) -> str | None:
+    def mems(self, uid: str, layout: Layout, *, narrowed: bool, moved: Nodes | None = None) -> str | None:
         """cpuset.mems of a pod, or of the class of guests (uid ""); None leaves it alone.
 
         Args:
             uid: of the pod.
             layout: the machine.
             narrowed: mems were advised before, so who may have all nodes again must be told.
+            moved: to where its memory was moved, if it was; a bound pod's is not.
         """
         if self.memory.get(uid):
             return format_cpuset(self.memory[uid])
+        if moved is not None and (left := moved & layout.all_memory - self.exclusive.keys()):
+            return format_cpuset(left)
         if self.exclusive:
             return format_cpuset(layout.memory_nodes - self.exclusive.keys()) or None
         return (format_cpuset(layout.all_memory) or None) if narrowed else None

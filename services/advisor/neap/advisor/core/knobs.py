@@ -78,13 +78,16 @@ def cgroups(
         else:
             knobs = _owner(pod, lists[pool], pool)
         target = f"pod/{pod.uid}"
-        knobs = replace(knobs, mems=plan.binding.mems(pod.uid, layout, narrowed=target in narrowed))
-        advice.append(_advice(target, pool, knobs, memory, pod))
+        moved = memory.moved.get(target)
+        held = plan.binding.mems(
+            pod.uid, layout, narrowed=target in narrowed, moved=None if moved is None else frozenset(moved.to)
+        )
+        advice.append(_advice(target, pool, replace(knobs, mems=held), memory, pod))
     return tuple(advice)
 
 
 def _advice(target: str, pool: str, knobs: Knobs, memory: MemoryPlan, pod: Pod | None = None) -> CgroupAdvice:
-    knobs = merged(knobs, memory.knobs.get(target, Knobs()))
+    knobs = merged(knobs, replace(memory.knobs.get(target, Knobs()), mems=None))  # binding comes first
     if pod is None:
         return CgroupAdvice(target=target, pool=pool, knobs=knobs)
     return CgroupAdvice(target=target, pool=pool, knobs=knobs, about=pod.about, attempt=pod.workload.attempt)

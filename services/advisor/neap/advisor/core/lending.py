@@ -221,8 +221,11 @@ def cpu_view(
     """Cores: capacity is every usable CPU; owners claim what their pools need, dedicated pods what they asked for."""
     owners = [pod for pod in pods if pod.is_owner]
     explained = sum(tracks[pod.uid].likely for pod in pods)
+    dedicated = plan.cut.dedicated
+    kept = sum(len(cpus - plan.cut.alone) for uid, cpus in dedicated.items() if uid in plan.behind.sums)
     claims = [
-        Claim(float(sum(map(len, plan.cut.dedicated.values()))), "dedicated"),
+        Claim(float(sum(len(cpus) for uid, cpus in dedicated.items() if uid not in plan.behind.sums)), "dedicated"),
+        Claim(float(kept), "alone, not left over"),
         Claim(plan.estimate, "online", plan.wanted / plan.estimate if plan.estimate > 0 else 1.0),
         Claim(plan.reserve, "reserve"),
     ]
@@ -247,6 +250,9 @@ def _supply(plan: Plan, pods: Sequence[Pod], tracks: Mapping[str, Track]) -> Sup
     behind = sum(
         used.get(name, 0.0) * len(cpus & plan.cut.overlap) / len(cpus) for name, cpus in plan.cut.shared.items() if cpus
     )
+    for uid, cpus in plan.cut.dedicated.items():
+        if cpus & plan.cut.alone:
+            behind += tracks[uid].likely * len(cpus & plan.cut.alone) / len(cpus)
     guests = used.get(RECLAIMED, 0.0)
     return Supply(cpus=float(len(plan.cut.reclaimed)), busy=guests + behind, guests=guests)
 

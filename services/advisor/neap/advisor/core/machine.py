@@ -22,10 +22,10 @@ from neap.advisor.core.lending import Lending, cpu_view, lend, memory_offer_view
 from neap.advisor.core.memory import Facts, MemoryPlan, advised, capacity_of, memory_view, plan_memory
 from neap.advisor.core.plan import Plan, Recall, Round, adopt, plan, pools
 from neap.advisor.core.pod import Pod, Track
-from neap.advisor.core.policy import HeadroomView, Policy, choose
+from neap.advisor.core.policy import HeadroomView, Policy
 from neap.advisor.core.refusing import refuse
 from neap.advisor.core.story import Scene, Told, tell
-from neap.advisor.core.tuning import tunable
+from neap.advisor.core.tuning import chosen, tunable, tune_tracks
 from neap.advisor.metrics import ADVICE as ADVISED
 from neap.advisor.metrics import IGNORED, STALE
 from neap.advisor.settings import Settings
@@ -54,7 +54,7 @@ class AdvisorMachine:
     def __init__(self, settings: Settings, policies: Mapping[str, Policy]) -> None:
         self._policies, self._settings = policies, settings
         self._tuning = Tuning(tunable(policies), settings, settings.node)
-        self._chosen = choose(policies, settings.provision, settings.headroom, settings.memory, settings.tune)
+        self._chosen = chosen(policies, settings)
         self._tuned = 0  # the round of tuning that was taken over
         self._unsynced: list[Channel[Any]] = [*STORED]
         self._ready_at: Seconds | None = None
@@ -87,7 +87,7 @@ class AdvisorMachine:
             return self._earlier
         near, provision = neighbours.kept(self._neighbours), self._settings.provision
         parts = (self._tracks, self._recall, self._lending, near, self._told, self._heard or self._heard_before)
-        return remembered.memory_of(*parts, seq=self._seq, provision=provision)
+        return remembered.memory_of(*parts, seq=self._seq, provision=provision, moved=self._memory.moved)
 
     def recall(self, memory: remembered.Memory, at: Seconds) -> None:
         """See Mindful; it is made use of once everything stored is known."""
@@ -164,8 +164,7 @@ class AdvisorMachine:
         self._pods = [Pod.of(placement) for _, placement in sorted(self._held.items())]
         window = self._settings.peak_window
         self._tracks = {pod.uid: self._tracks.get(pod.uid) or Track(window) for pod in self._pods}
-        for pod in self._pods:
-            self._tracks[pod.uid].margin = self._tuning.of(pod.workload).pod_margin
+        tune_tracks(self._tracks, self._pods, self._tuning)
         self._told = {uid: told for uid, told in self._told.items() if uid in self._held}
 
     def _hear_topology(self, at: Seconds, topology: NodeTopology) -> Sequence[Instruction]:
@@ -186,13 +185,13 @@ class AdvisorMachine:
         """Take over what policy says by now; see neap.common.runtime.tuning."""
         settings, self._tuned = self._tuning.settings, self._tuning.round
         if settings is not self._settings:
-            chosen = choose(self._policies, settings.provision, settings.headroom, settings.memory, settings.tune)
-            if chosen.provision is not self._chosen.provision:  # another policy has another memory
+            now = chosen(self._policies, settings)
+            if now.provision is not self._chosen.provision:  # another policy has another memory
                 self._recall = replace(self._recall, pools={})
-            self._settings, self._chosen = settings, chosen
+            self._settings, self._chosen = settings, now
         for pod in self._pods:
             self._tracks[pod.uid].resize(settings.peak_window)
-            self._tracks[pod.uid].margin = self._tuning.of(pod.workload).pod_margin
+        tune_tracks(self._tracks, self._pods, self._tuning)
 
     def _forget(self, channel: object) -> None:
         """The bus did not take it: say it again in the next round."""
@@ -240,6 +239,7 @@ class AdvisorMachine:
             return refuse("memory", "what an earlier life remembered", error)
         assert self._topology is not None
         self._told |= remembered.pods_again(self._tracks, memory)
+        self._memory = replace(self._memory, moved=memory.moved)
         most = {RECLAIMED_CPU: 1000 * len(layout.usable), RECLAIMED_MEMORY: capacity_of(self._topology)}
         self._lending = remembered.lending_again(memory, self._offered, most)
         self._earlier = remembered.Memory()
@@ -283,7 +283,7 @@ class AdvisorMachine:
         made = self._plan = plan(view, self._recall, self._chosen, self._settings)
         self._recall = made.recall
         if known:
-            self._memory = self._remember(made, blind, fresh=fresh)
+            self._memory = self._remember(at, made, blind, fresh=fresh)
             self._lending = self._lend(at, made, blind, fresh=fresh)
         said = self._judge(at) if fresh else []
         said += [*self._say_advice(at, made, blind or ""), *(self._say_headroom(at) if known else ())]
@@ -297,11 +297,12 @@ class AdvisorMachine:
         self._neighbours, said = neighbours.judge(self._neighbours, scene, self._settings.interference)
         return said
 
-    def _remember(self, made: Plan, blind: str | None, *, fresh: bool) -> MemoryPlan:
+    def _remember(self, at: Seconds, made: Plan, blind: str | None, *, fresh: bool) -> MemoryPlan:
         assert self._topology is not None
         usage = None if blind or self._heard is None else self._heard.usage
         facts = Facts(self._topology, self._pods, self._tracks, usage, made.binding)
-        return plan_memory(memory_view(facts, self._memory.knobs, fresh=fresh, blind=blind or ""), self._chosen)
+        view = memory_view(facts, self._memory, at=at, fresh=fresh, blind=blind or "")
+        return plan_memory(view, self._chosen)
 
     def _lend(self, at: Seconds, made: Plan, blind: str | None, *, fresh: bool) -> Lending:
         settings = self._settings

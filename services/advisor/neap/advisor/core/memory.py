@@ -7,21 +7,22 @@ what is not advised, so silence would keep it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
 from neap.advisor.core.binding import Binding
 from neap.advisor.core.pod import RECLAIMED, Pod, Track
-from neap.advisor.core.policy import Chosen, MemoryPod, MemoryView
+from neap.advisor.core.policy import Chosen, MemoryNode, MemoryPod, MemoryView, Moved
 from neap.common.model.advice import Knobs, NodeAdvice
 from neap.common.model.resource import MEMORY
 from neap.common.model.topology import NodeTopology, NumaNode
 from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage
-from neap.common.units import Bytes
+from neap.common.units import Bytes, Seconds
 
+Number = TypeVar("Number", int, float)
 LIFTED: Final[Mapping[str, int]] = {"memory_min": 0, "memory_low": 0, "memory_high": -1, "memory_max": -1}
 CLASSES: Final = ("besteffort", "burstable")  # as the kubelet names their cgroups; guaranteed pods have none
 
@@ -32,15 +33,18 @@ class MemoryPlan:
 
     knobs: dict[str, Knobs] = field(default_factory=dict)
     reason: str = ""
+    moved: dict[str, Moved] = field(default_factory=dict)  # by target
 
 
 def plan_memory(view: MemoryView, chosen: Chosen) -> MemoryPlan:
     """Ask every policy. Where two speak of the same knob of a target, the one named later wins."""
     knobs: dict[str, Knobs] = {}
     reasons: list[str] = []
+    moved: dict[str, Moved] = {}
     for policy, settings in chosen.memory:
         said = policy.advise(view, settings)
         reasons += [said.reason] if said.reason else []
+        moved |= said.moved
         for target, more in said.knobs.items():
             knobs[target] = merged(knobs[target], more) if target in knobs else more
     named = knobs.keys() | {pod.target for pod in view.pods if pod.target} | {"class/besteffort"}
@@ -53,7 +57,7 @@ def plan_memory(view: MemoryView, chosen: Chosen) -> MemoryPlan:
         }
         if gone and target in named:
             knobs[target] = replace(now, **gone)
-    return MemoryPlan(dict(sorted(knobs.items())), "; ".join(reasons))
+    return MemoryPlan(dict(sorted(knobs.items())), "; ".join(reasons), moved)
 
 
 def merged(below: Knobs, above: Knobs) -> Knobs:
@@ -86,8 +90,8 @@ class Facts:
     binding: Binding
 
 
-def memory_view(facts: Facts, before: Mapping[str, Knobs], *, fresh: bool, blind: str) -> MemoryView:
-    """What the policies may know; `before`: advised last, by target."""
+def memory_view(facts: Facts, before: MemoryPlan, *, at: Seconds, fresh: bool, blind: str) -> MemoryView:
+    """What the policies may know; `before`: what the last round came to."""
     topology, usage, alone = facts.topology, facts.usage, facts.binding.exclusive
     capacity = capacity_of(topology)
     nodes = {node.index: node for node in usage.numa} if usage is not None else {}
@@ -102,9 +106,12 @@ def memory_view(facts: Facts, before: Mapping[str, Knobs], *, fresh: bool, blind
         apart=sum(_free(node, nodes.get(node.index)) for node in topology.numa if node.index in alone),
         watermark=sum(marks) if marks else None,
         pods=tuple(_pods(facts)),
-        before=before,
+        before=before.knobs,
         fresh=fresh,
         blind=blind,
+        at=at,
+        nodes=tuple(_nodes(facts, nodes)),
+        moved=before.moved,
         period=usage.period if usage is not None else 0.0,
     )
 
@@ -113,6 +120,28 @@ def capacity_of(topology: NodeTopology) -> Bytes:
     """The machine's memory; the less where two of its sources contradict each other."""
     known = (topology.capacity.get(MEMORY, 0), sum(node.memory for node in topology.numa))
     return min((amount for amount in known if amount > 0), default=0)
+
+
+def _nodes(facts: Facts, seen: Mapping[int, NumaUsage]) -> Iterator[MemoryNode]:
+    for node in sorted(facts.topology.numa, key=lambda node: node.index):
+        if node.memory <= 0:
+            continue
+        now = seen.get(node.index)
+        yield MemoryNode(
+            index=node.index,
+            total=node.memory,
+            free=None if now is None else _can_be(now.memory_free, node.memory),
+            watermark=None if now is None else _can_be(now.watermark_low, node.memory),
+            bandwidth=None if now is None else _can_be(now.bandwidth, math.inf),
+            latency=None if now is None else _can_be(now.latency, math.inf),
+            guests=node.index not in facts.binding.exclusive,
+            distances=node.distances,
+        )
+
+
+def _can_be(value: Number | None, most: float) -> Number | None:
+    """None where it cannot be an amount."""
+    return value if value is not None and 0 <= value <= most and value < math.inf else None
 
 
 def _free(node: NumaNode, seen: NumaUsage | None) -> Bytes:
@@ -125,6 +154,7 @@ def _pods(facts: Facts) -> Iterable[MemoryPod]:
     for container in facts.usage.containers if facts.usage is not None else ():
         by_uid.setdefault(container.uid, []).append(container)
     known = {pod.uid: pod for pod in facts.pods}
+    order = [node.index for node in facts.usage.numa] if facts.usage is not None else []
     for uid in sorted(known.keys() | by_uid.keys()):
         seen, pod = by_uid.get(uid, []), known.get(uid)
         home = _home(seen) or (pod.home if pod is not None else "guaranteed")
@@ -148,8 +178,24 @@ def _pods(facts: Facts) -> Iterable[MemoryPod]:
             peak=max(facts.tracks[uid].memory, default=None),
             stall=max((one.memory_stall.some60 for one in seen if one.memory_stall is not None), default=None),
             refaults=_total(one.refaults for one in seen),
+            anon=_lies(seen, order),
+            bound=uid in facts.binding.nodes,
             apart=bool(facts.binding.nodes.get(uid, frozenset()) & facts.binding.exclusive.keys()),
         )
+
+
+def _lies(seen: Sequence[ContainerUsage], order: Sequence[int]) -> dict[int, Bytes] | None:
+    """Anonymous memory by NUMA node; None unless it is known of every container."""
+    parts = [one.memory_nodes for one in seen]
+    if not parts or not order:
+        return None
+    held = dict.fromkeys(order, 0)
+    for part in parts:
+        if part is None or len(part) != len(order) or min(part) < 0:
+            return None
+        for index, amount in zip(order, part, strict=True):
+            held[index] += amount
+    return held
 
 
 def _total(rates: Iterable[float | None]) -> float | None:

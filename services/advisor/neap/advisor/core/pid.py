@@ -17,10 +17,19 @@ Plants differ. A reading that comes out on the other side after an act says that
 gain or a dead time oscillates once or twice, and not for ever. Readings outside by less than `doubt` bands are
 believed when the one before was outside on the same side.
 
+What was done is not seen at once: there is dead time, and nobody says how much. So a run of acts to one side waits once
+it has spent enough for the steepest plant to be cured by, until the reading answers, or `answer` readings have passed:
+
+    spent    = Σ |ln(knob / knob before)| in this run            waits while  spent × steepest ≥ |e|
+    answered   once x moved by a band towards the target; then the run goes on as it sees fit
+
+A plant of one third of that elasticity is late by no more than the wait, one of all of it is not overshot blindly.
+
 Bad input (None, NaN, negative): the knob in force, and the step says why.
 Source: katalyst-core provisionpolicy/policy_rama.go (logarithmic error, asymmetric band and gains, bounded total;
 reference §4.4, acceptance case A1); Åström & Hägglund, Advanced PID Control, §3.5 (tracking what is in force
-against wind-up); Riedmiller & Braun 1993, RPROP (halve the step when the sign turns).
+against wind-up); Smith 1957 (dead time: act on what was done and not yet felt); Riedmiller & Braun 1993, RPROP (halve
+the step when the sign turns).
 """
 
 from __future__ import annotations
@@ -34,6 +43,7 @@ from msgspec.structs import replace
 
 from neap.common.units import Ratio
 
+LEAST: Final = 1e-6  # of a move that is an answer
 FARTHEST: Final = 10.0  # |e|: a reading of nothing, or 22,000 times the target
 Gain = Annotated[float, Meta(ge=0, le=100)]
 
@@ -54,6 +64,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     patience: Annotated[int, Meta(ge=1)] = 6  # acts on one side, each counted by shyness, after which it was wrong
     courage: Annotated[Ratio, Meta(ge=0, le=1)] = 0.25  # per act after that
     recovery: Annotated[Ratio, Meta(ge=0, le=1)] = 0.02  # per reading inside the band
+    steepest: Annotated[float, Meta(gt=0, le=100)] = 2.0  # elasticity that acts not yet answered are enough for
+    answer: Annotated[int, Meta(ge=0, le=60)] = 0  # readings an answer is waited for; 0: not at all
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +77,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     acts: int = 0  # so many in a row on the side of the last one: > 0 up, < 0 down
     outside: int = 0  # side of the last reading
     shy: Ratio = 1.0
+    first: float | None = None  # x when the run of acts began; None: it was answered
+    spent: float = 0.0  # change of the knob in this run, ln
+    waited: int = 0  # readings for the answer
 
 
 class Knob(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +119,9 @@ def step(reading: float | None, target: float, knob: Knob, terms: Terms, memory:
     if side != memory.outside and not _side(error, terms, terms.doubt):
         return Step(knob=now, error=error), replace(seen, total=0.0)
     shy, acts = _shy(side, terms, memory)
+    seen, waits = _run(seen, level, abs(error), terms, memory, begins=acts == side)
+    if waits:
+        return Step(knob=now, error=error), replace(seen, total=0.0)
     total = memory.total if knob.now == memory.knob and memory.total * side >= 0 else 0.0
     adjust = ((terms.rise if side > 0 else terms.fall) * error + terms.brake * rate) * knob.scale
     total = min(max(total + shy * adjust, -terms.down), terms.up)
@@ -135,6 +153,22 @@ def _shy(side: int, terms: Terms, memory: Memory) -> tuple[Ratio, int]:
         return max(terms.shyest, memory.shy / 2), side
     acts = memory.acts + side
     return (min(1.0, memory.shy * (1 + terms.courage)) if abs(acts) * memory.shy > terms.patience else memory.shy), acts
+
+
+def _run(seen: Memory, level: float, size: float, terms: Terms, before: Memory, *, begins: bool) -> tuple[Memory, bool]:
+    """(memory, whether to wait for an answer); see module docstring."""
+    if begins:
+        return replace(seen, first=level, spent=0.0, waited=0), False
+    if before.first is None or seen.knob is None:
+        return seen, False
+    if (before.first - level) * before.acts >= abs(before.acts) * max(
+        terms.above, LEAST
+    ) or before.waited >= terms.answer:
+        return replace(seen, first=None), False
+    moved = math.log(seen.knob / before.knob) if seen.knob > 0 and before.knob is not None and before.knob > 0 else 0.0
+    seen = replace(seen, spent=before.spent + abs(moved))
+    waits = seen.spent * terms.steepest >= size
+    return replace(seen, waited=before.waited + waits), waits
 
 
 def _side(error: float, terms: Terms, times: float) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from neap.advisor.core.alone import Behind, behind
 from neap.advisor.core.assign import NONE, CpuSet, Cut, Stake, admit, assign, assign_dedicated
 from neap.advisor.core.binding import Binding, bind, node_of, pool_of
 from neap.advisor.core.isolation import Part, Runner, Watch, isolate
@@ -57,6 +58,7 @@ class Plan:
     recall: Recall
     binding: Binding = field(default_factory=Binding)
     held: Cut = field(default_factory=Cut)  # before this round
+    behind: Behind = field(default_factory=Behind)  # owners that have NUMA nodes alone
 
     @property
     def cpus_of(self) -> dict[str, int]:
@@ -150,13 +152,13 @@ def _divide(view: Round, recall: Recall, chosen: Chosen, settings: Settings, apa
     left = view.layout.lendable.difference(*dedicated.values())
     places = {name: inside.get(name, left) for name in members}
     needs, pools = _requirements(view, members, places, recall, chosen, settings)
-    behind = recall.cut.overlap if settings.overlap else NONE  # guests run there, so no owner holds them to itself
+    twice = recall.cut.overlap if settings.overlap else NONE  # guests run there, so no owner holds them to itself
     most = _most(inside, {name: max(pools[name].needs[-1], settings.pool_minimum) for name in members})
     wishes = {
         name: Wish(
             need=pools[name].needs[-1],
             lately=max(pools[name].needs),
-            held=len(recall.cut.shared.get(name, NONE) - behind),
+            held=len(recall.cut.shared.get(name, NONE) - twice),
             rising=view.fresh and name in recall.pools and pools[name].usage > recall.pools[name].usage,
             most=most.get(name),
             urgent=_urgent(view, members[name], needs[name].reserve, settings),
@@ -166,9 +168,10 @@ def _divide(view: Round, recall: Recall, chosen: Chosen, settings: Settings, apa
     bounds = {name: _bounds(members[name][0], most.get(name)) for name in wishes if name.startswith(ISOLATED)}
     shared = {name: wish for name, wish in wishes.items() if name not in bounds}
     free = len(view.layout.lendable) - sum(map(len, dedicated.values()))
-    rules = _rules(view, settings)
+    alone = _behind(view, dedicated, binding, recall.cut, chosen, settings)
+    rules = _rules(view, settings, len(alone.cpus))
     sizes = size(shared, free, recall.lent, rules, growing=view.fresh, isolated=bounds)
-    cut = assign(dedicated, sizes, recall.cut, view.layout, inside)
+    cut = replace(assign(dedicated, sizes, recall.cut, view.layout, inside), alone=alone.cpus)
     return Plan(
         cut=cut,
         squeezed=sizes.squeezed,
@@ -177,7 +180,26 @@ def _divide(view: Round, recall: Recall, chosen: Chosen, settings: Settings, apa
         recall=Recall(cut, pools, sizes.reclaimed + (sizes.overlap if rules.overlap else 0)),
         binding=binding,
         held=recall.cut,
+        behind=alone,
     )
+
+
+def _behind(
+    view: Round,
+    dedicated: Mapping[str, CpuSet],
+    binding: Binding,
+    before: Cut,
+    chosen: Chosen,
+    settings: Settings,
+) -> Behind:
+    """Guests' places behind owners that have NUMA nodes alone, and let them."""
+    lending = set(binding.exclusive.values()) if settings.lend else set[str]()
+    owners = {
+        pod.uid: view.tracks[pod.uid].view(pod, settings.settle, stale=view.stale)
+        for pod in view.pods
+        if pod.uid in lending and view.tracks[pod.uid].lends
+    }
+    return behind(owners, dedicated, before, view.layout, chosen, step=settings.grow_step, growing=view.fresh)
 
 
 def _bounds(pod: Pod, most: int | None) -> Bounds:
@@ -203,11 +225,11 @@ def adopt(advice: NodeAdvice, layout: Layout, calm_rounds: int, memory: Any, *, 
         if cgroup.pool == DEDICATED
     }
     guests = pools.get(RECLAIMED, NONE)
-    overlap = guests & NONE.union(*shared.values())
-    cut = Cut(dedicated, shared, guests - overlap, overlap)
+    overlap, alone = guests & NONE.union(*shared.values()), guests & NONE.union(*dedicated.values())
+    cut = Cut(dedicated, shared, guests - overlap - alone, overlap, alone)
     lent = overlap if behind else NONE
     recall = {name: PoolRecall((len(cpus - lent),) * calm_rounds, policy=memory) for name, cpus in shared.items()}
-    return Recall(cut, recall, len(cut.reclaimed if behind else cut.lent))
+    return Recall(cut, recall, len(cut.lent | lent))
 
 
 def _settle_dedicated(view: Round, recall: Recall, binding: Binding) -> tuple[dict[str, str], dict[str, CpuSet]]:
@@ -296,7 +318,7 @@ def _requirements(
             node=node_of(name),
             most=len(places[name]),
             lent=len(lent),
-            guests=_guests(view, len(lent), len(recall.cut.lent)),
+            guests=_guests(view, len(lent), len(recall.cut.lent | recall.cut.alone)),
         )
         needs[name], memory = chosen.provision.advise(pool, chosen.provision_settings, before.policy)
         need = math.ceil(needs[name].cores - 1e-9)
@@ -327,7 +349,7 @@ def _urgent(view: Round, pods: Sequence[Pod], reserve: Cores, settings: Settings
     return math.ceil(sum(track.now or 0.0 for track in tracks) * (1 + settings.promise_margin) + reserve)
 
 
-def _rules(view: Round, settings: Settings) -> Rules:
+def _rules(view: Round, settings: Settings, alone: int) -> Rules:
     count, layout = len(view.layout.usable), view.layout
     return Rules(
         unit=layout.threads if settings.whole_cores else 1,
@@ -335,7 +357,7 @@ def _rules(view: Round, settings: Settings) -> Rules:
         reclaimed_minimum=settings.reclaimed_minimum,
         step=max(1, int(settings.grow_step * count)),
         dead_band=int(settings.dead_band * count),
-        promised=view.promised,
+        promised=max(0, view.promised - alone),
         lend=settings.lend,
         overlap=settings.overlap,
     )
@@ -363,8 +385,11 @@ def pools(made: Plan, layout: Layout, memory: str = "") -> tuple[PoolAdvice, ...
     reason = f"{len(cut.lent)} of {len(layout.lendable)} lendable − {len(given)} dedicated − {owned} shared"
     if cut.overlap:
         reason += f"; also on CPUs {format_cpuset(cut.overlap)} of shared pools, behind their owners"
-    elif not cut.lent:
+    elif not cut.lent and not cut.alone:
         reason += "; not one CPU is left for guests"
+    if cut.alone:
+        sums = ", ".join(made.behind.sums.values())
+        reason += f"; also on CPUs {format_cpuset(cut.alone)}, behind who has NUMA nodes alone: {sums}"
     reason += f"; {memory}" if memory else ""
     parts.append(_pool(RECLAIMED, cut.reclaimed, 0.0, reason))
     return tuple(parts)

@@ -95,6 +95,7 @@ class Track:
 
     window: int
     margin: Ratio = 0.0  # on top of what it is seen using, for what is coming
+    lends: bool = False  # guests may run behind it on NUMA nodes it has alone
     reports: int = 0
     now: Cores | None = None
     stall: Ratio | None = None

@@ -1,4 +1,4 @@
-"""What a policy is given, and what it answers. A plugin module's PLUGIN is one of the three kinds below.
+"""What a policy is given, and what it answers. A plugin module's PLUGIN is one of the four kinds below.
 
 A policy is a pure function of a frozen view, its own settings and, for provision, a small memory per pool that
 it gets back in the next round; a memory policy finds in its view what was advised last. Bad input is answered with
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -87,6 +87,13 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     without: int = 0  # owners of whom no profile is known: what they claim now is in the peak
 
 
+class AloneView(msgspec.Struct, frozen=True, kw_only=True):
+    """The owner of NUMA nodes that it has alone, and how many CPUs they have."""
+
+    cpus: Cores
+    pod: PodView
+
+
 class HeadroomView(msgspec.Struct, frozen=True, kw_only=True):
     """One resource of the machine, in cores or bytes; `kind` is the resource that is offered."""
 
@@ -129,11 +136,34 @@ class MemoryPod(msgspec.Struct, frozen=True, kw_only=True):
     apart: bool = False  # lives on NUMA nodes where guests may not go
     stall: Ratio | None = None  # of the time it waited for memory, last minute, worst container
     refaults: float | None = None  # pages/s that had been taken and were needed again
+    anon: Mapping[int, Bytes] | None = None  # anonymous memory by NUMA node
+    bound: bool = False  # to NUMA nodes of its own
 
     @property
     def idle_cache(self) -> Bytes:
         """Page cache that was not used lately; nothing where that is unknown."""
         return 0 if self.used is None or self.working is None else max(0, self.used - self.working)
+
+
+class Moved(NamedTuple):
+    """When a pod's memory was moved, off which NUMA node, and to which it is held."""
+
+    at: Seconds
+    source: int
+    to: tuple[int, ...]
+
+
+class MemoryNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One NUMA node; None means unknown, never zero."""
+
+    index: int
+    total: Bytes
+    free: Bytes | None = None
+    watermark: Bytes | None = None  # free at which the kernel starts to reclaim there
+    bandwidth: float | None = None  # bytes/s
+    latency: float | None = None  # ns
+    guests: bool = True  # False: somebody has it alone
+    distances: Mapping[int, int] = {}
 
 
 class MemoryView(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +180,9 @@ class MemoryView(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = True  # False: no new report since the last round
     blind: str = ""  # why nothing measured can be trusted
     period: Seconds = 0.0  # between this report and the one before; 0: unknown
+    at: Seconds = 0.0  # now
+    nodes: tuple[MemoryNode, ...] = ()  # by index; those with memory
+    moved: Mapping[str, Moved] = {}  # by target: whose memory was moved lately
 
 
 class MemoryProposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +190,7 @@ class MemoryProposal(msgspec.Struct, frozen=True, kw_only=True):
 
     knobs: dict[str, Knobs] = {}
     reason: str = ""
+    moved: dict[str, Moved] = {}  # by target: whose memory was moved, and is held where it is now
 
 
 @dataclass(frozen=True)
@@ -183,6 +217,13 @@ class HeadroomPolicy(Policy):
 
 
 @dataclass(frozen=True)
+class AlonePolicy(Policy):
+    """How many cores guests may have behind an owner that has its NUMA nodes alone."""
+
+    advise: Callable[[AloneView, Any], Offer]
+
+
+@dataclass(frozen=True)
 class MemoryPolicy(Policy):
     """What some cgroups should hold of memory, or keep. Several are in force; each speaks of knobs of its own."""
 
@@ -197,23 +238,33 @@ class Chosen:
     provision_settings: msgspec.Struct
     headroom: HeadroomPolicy
     headroom_settings: msgspec.Struct
+    alone: AlonePolicy
+    alone_settings: msgspec.Struct
     memory: tuple[tuple[MemoryPolicy, msgspec.Struct], ...] = ()
 
 
 def choose(
-    policies: Mapping[str, Policy], provision: str, headroom: str, memory: Sequence[str], tune: Mapping[str, float]
+    policies: Mapping[str, Policy],
+    provision: str,
+    headroom: str,
+    memory: Sequence[str],
+    tune: Mapping[str, float],
+    *,
+    alone: str = "headroom_exclusive",
 ) -> Chosen:
     """The policies by name, with `tune` ("plugin.field" -> value) applied.
 
     Raises:
         SettingsError: no such plugin, one of the wrong kind, an unknown field or a value out of bounds.
     """
-    sizing, lending = policies.get(provision), policies.get(headroom)
+    sizing, lending, behind = policies.get(provision), policies.get(headroom), policies.get(alone)
     keeping = [(name, policies.get(name)) for name in memory]
     if not isinstance(sizing, ProvisionPolicy):
         raise SettingsError(f"provision = {provision!r} is no provision policy (known: {', '.join(policies)})")
     if not isinstance(lending, HeadroomPolicy):
         raise SettingsError(f"headroom = {headroom!r} is no headroom policy (known: {', '.join(policies)})")
+    if not isinstance(behind, AlonePolicy):
+        raise SettingsError(f"alone = {alone!r} is no policy for NUMA nodes held alone (known: {', '.join(policies)})")
     if wrong := sorted(name for name, policy in keeping if not isinstance(policy, MemoryPolicy)):
         raise SettingsError(f"memory = {wrong} are no memory policies (known: {', '.join(policies)})")
     tuned: dict[str, dict[str, float]] = {}
@@ -228,6 +279,8 @@ def choose(
             msgspec.convert(tuned.get(provision, {}), sizing.settings, strict=False),
             lending,
             msgspec.convert(tuned.get(headroom, {}), lending.settings, strict=False),
+            behind,
+            msgspec.convert(tuned.get(alone, {}), behind.settings, strict=False),
             tuple(
                 (policy, msgspec.convert(tuned.get(name, {}), policy.settings, strict=False))
                 for name, policy in keeping

@@ -24,6 +24,7 @@ from neap.advisor.core.lending import Lending
 from neap.advisor.core.neighbours import Neighbourhood
 from neap.advisor.core.plan import PoolRecall, Recall
 from neap.advisor.core.pod import Track
+from neap.advisor.core.policy import Moved
 from neap.advisor.core.story import Told
 from neap.common.errors import InputError
 from neap.common.model.advice import Headroom
@@ -62,6 +63,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     watches: dict[str, Watch] = {}  # of loud owners, by uid
     lending: Lending | None = None
     neighbours: Neighbourhood = Neighbourhood()
+    moved: dict[str, Moved] = {}  # by target: whose memory was moved to other NUMA nodes
     told: dict[str, tuple[Seconds, Whole]] = {}  # when pods were told last, and of how many CPUs
     full: dict[str, Any] | None = None  # the last full report, without what it leaves unsaid
     newest: dict[str, Any] | None = None  # the last report, with the containers of which newer facts are known
@@ -78,6 +80,7 @@ def memory_of(
     *,
     seq: int,
     provision: str,
+    moved: Mapping[str, Moved] | None = None,
 ) -> Memory:
     """What is to be kept. Cost: O(pods × window)."""
     return Memory(
@@ -91,6 +94,7 @@ def memory_of(
         watches=recall.watches,
         lending=lending,
         neighbours=neighbours,
+        moved=dict(moved or {}),
         told={uid: (one.at, one.cpus) for uid, one in sorted(told.items())},
         full=None if heard is None or heard.full is None else spoken(heard.full),
         newest=None if heard is None or heard.usage is heard.full else spoken(_since(heard.usage, heard.full)),

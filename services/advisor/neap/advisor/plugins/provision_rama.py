@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     grain: Annotated[Cores, Meta(ge=0, le=64)] = 2.0  # CPUs a pool changes by: a whole core of two threads
     doubt: Annotated[float, Meta(ge=1, le=100)] = 2.0  # bands within which one reading is not believed
     shyest: Annotated[Ratio, Meta(gt=0, le=1)] = 0.05  # of a step that is left after many turns
+    steepest: Annotated[float, Meta(gt=0, le=100)] = 2.0  # elasticity that CPUs not yet felt are enough for
+    answer: Annotated[int, Meta(ge=0, le=60)] = 3  # reports until CPUs are felt, at most
 
     growth: Annotated[Ratio, Meta(ge=0, le=10)] = 0.10  # on top of the recent peak
     margin: Annotated[Ratio, Meta(ge=0, le=10)] = 0.35  # on the estimate where no indicator speaks
@@ -143,6 +145,8 @@ def terms(name: str, held: Cores, settings: Settings) -> Terms:
         down=max(1.0, settings.grain, settings.down * held),
         doubt=settings.doubt,
         shyest=settings.shyest,
+        steepest=settings.steepest,
+        answer=settings.answer,
     )
 
 

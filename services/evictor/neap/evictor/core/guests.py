@@ -70,9 +70,16 @@ def is_spare(workload: Workload, counts: Mapping[str, int]) -> bool:
 
 
 def measured(
-    resident: Resident, containers: list[ContainerUsage], counts: Mapping[str, int], start_cost: Seconds | None = None
+    resident: Resident,
+    containers: list[ContainerUsage],
+    counts: Mapping[str, int],
+    start_cost: Seconds | None = None,
+    nodes: Sequence[int] = (),
 ) -> Guest:
-    """A guest as the report shows it: sums over its containers, unknown as soon as one part is."""
+    """A guest as the report shows it: sums over its containers, unknown as soon as one part is.
+
+    `nodes` are the NUMA nodes of the report, in its order.
+    """
     workload = resident.workload
     return Guest(
         workload=workload,
@@ -90,8 +97,17 @@ def measured(
         io_stalled=_worst([container.io_stall for container in containers]),
         bandwidth=_sum([container.bandwidth for container in containers]),
         start_cost=start_cost,
+        anon=_lies([container.memory_nodes for container in containers], nodes),
         surplus=workload.gang is not None and is_spare(workload, counts),
     )
+
+
+def _lies(parts: Sequence[tuple[int, ...] | None], nodes: Sequence[int]) -> dict[int, int] | None:
+    """Memory by NUMA node, unknown as soon as one part is."""
+    known = [part for part in parts if part is not None and len(part) == len(nodes) and min(part, default=-1) >= 0]
+    if not known or len(known) < len(parts):
+        return None
+    return {node: sum(part[place] for part in known) for place, node in enumerate(nodes)}
 
 
 def _sum(values: Sequence[float | None], *, all_known: bool = True) -> float | None:

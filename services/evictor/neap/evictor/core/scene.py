@@ -92,11 +92,11 @@ class Scene:
         containers: dict[str, list[ContainerUsage]] = {}
         for container in self.usage.containers:
             containers.setdefault(container.uid, []).append(container)
-        counts = staying(guests, leaving)
+        counts, nodes = staying(guests, leaving), [numa.index for numa in self.usage.numa]
         present: list[Guest] = []
         gone: list[Guest] = []
         for uid, resident in guests.items():
-            guest = measured(resident, containers.get(uid, []), counts, self.start_costs.get(uid))
+            guest = measured(resident, containers.get(uid, []), counts, self.start_costs.get(uid), nodes)
             (gone if uid in leaving else present).append(guest)
         is_known = self._headroom is not None and not self.is_offer_stale(at, offer_patience)
         return View(

@@ -35,6 +35,7 @@ class Guest(NamedTuple):
     io_stalled: Ratio | None = None  # share of the last 60 s in which some task of it waited for a disk
     bandwidth: float | None = None  # memory bytes/s
     start_cost: Seconds | None = None  # from its placement until it ran
+    anon: Mapping[int, Bytes] | None = None  # anonymous memory by NUMA node
     surplus: bool = False  # of a gang that has more members here than it needs
 
     @property

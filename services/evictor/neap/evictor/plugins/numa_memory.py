@@ -3,11 +3,13 @@
     low(n) = watermark_low(n) + low      where the kernel's watermark is not known: scale × total(n)        [bytes]
     min(n) = watermark_low(n) + min      where it is not known: 0                                          [bytes]
 
-    free(n) + Σ working_set(leaving, bound to n) < low(n)      beyond, and crowded, after some reports
-    free(n) + Σ working_set(leaving, bound to n) < min(n)      hard: at once
+    holds(g, n) = working_set(g)         of a guest bound to n and to no other
+                = anon(g, n)             of the others, where the report says where their memory lies          [bytes]
+    free(n) + Σ holds(leaving, n) < low(n)      beyond, and crowded, after some reports
+    free(n) + Σ holds(leaving, n) < min(n)      hard: at once
 
-Somebody leaves only for a NUMA node he is bound to and to no other: what the rest hold there nobody measures. Without
-a measured value nothing is judged.
+Somebody leaves only for a NUMA node on which he is known to hold at least a thousandth of its memory. Without a measured
+value nothing is judged. Moving memory off the node comes before (the advisor's memory_balance): patience is for that.
 Source: katalyst-core evictionmanager/plugin/memory/numa_pressure.go, acceptance case A22.
 """
 
@@ -23,6 +25,8 @@ from neap.common.units import GIB, MIB, Bytes, Ratio, format_bytes
 from neap.evictor.core.rank import in_order
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View, sane
+
+LEAST: Final[Ratio] = 0.001  # of the NUMA node's memory: who holds less there stays
 
 
 class Settings(RuleSettings, frozen=True, kw_only=True):
@@ -47,7 +51,7 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
         if marks is None or numa.memory_free is None or sane(numa.memory_free) is None:
             continue
         low, least = marks
-        leaving = sum(guest.working_set or 0 for guest in view.leaving if guest.numa == (numa.index,))
+        leaving = sum(holds(guest, numa.index) or 0 for guest in view.leaving)
         free = numa.memory_free + leaving
         yield Level(
             metric=f"memory free of NUMA node {numa.index}",
@@ -72,11 +76,24 @@ def marks_of(numa: NumaUsage, settings: Settings) -> tuple[Bytes, Bytes] | None:
     return None
 
 
-def rank(_: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
-    """Those that are bound to it, by their working sets."""
-    there = [guest for guest in candidates if [f"numa{index}" for index in guest.numa] == [level.scope]]
-    held = ((guest, guest.working_set or 0) for guest in there)
-    victims = (Victim(guest, used, f"holds {format_bytes(used)} there") for guest, used in held)
+def holds(guest: Guest, index: int) -> Bytes | None:
+    """What it holds of a NUMA node; None where nobody knows."""
+    if guest.numa == (index,):
+        return guest.working_set or 0
+    return None if guest.anon is None else guest.anon.get(index)
+
+
+def rank(view: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
+    """Those that hold some of it, by what they hold."""
+    index = int(level.scope.removeprefix("numa"))
+    total = next((numa.memory_total or 0 for numa in view.usage.numa if numa.index == index), 0)
+    least = max(1, int(LEAST * total))
+    held = ((guest, holds(guest, index)) for guest in candidates)
+    victims = (
+        Victim(guest, used, f"holds {format_bytes(used)} there")
+        for guest, used in held
+        if used is not None and (used >= least or guest.numa == (index,))
+    )
     return in_order(victims, level.need)
 
 

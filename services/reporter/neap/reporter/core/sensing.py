@@ -52,7 +52,8 @@ class Part:
 def _view(collector: Collector, around: Surroundings) -> object:
     """What of the surroundings decides this collector's files."""
     if collector.scope is Scope.CONTAINER and not collector.lists:
-        return None
+        asks = collector.wants(around) != collector.wants(Surroundings())  # most read the same files everywhere
+        return around.numa if asks else None
     stems = tuple(pattern.partition("/*")[0] for pattern in collector.lists)
     names = {path: names for path, names in around.names.items() if path.startswith(stems)} if stems else {}
     return (around.numa, around.caches, names)
