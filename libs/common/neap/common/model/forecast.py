@@ -1,7 +1,7 @@
 """What is expected of a series, and how good such expectations were.
 
 A series is named by (namespace, kind, name, resource): all pods of a service together ("shop", "Deployment", "cart",
-"cpu"), or with namespace CLUSTER_SCOPE a node ("Node", "n7"), a pool ("NodePool", "web") or the cluster ("Cluster", "").
+"cpu"), or with namespace CLUSTER_SCOPE a node ("Node", "n7"), a pool ("NodePool", "web") or the cluster (CLUSTER).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-CLUSTER_SCOPE: Final = "_"  # in the place of a namespace: what it names belongs to none
+CLUSTER_SCOPE: Final = "-"  # in the place of a namespace, and never one: what it names belongs to none
+CLUSTER: Final = ("Cluster", "cluster")  # kind and name of all nodes together
 MOST_POINTS: Final = 2016  # a week of 5 minutes
 
 
