@@ -22,6 +22,7 @@ from tests.kube.server import STRANGER
 
 CONFIG_MAPS = Kind("", "v1", "configmaps", "ConfigMap", Whatever)
 WIDE_PODS: Kind[dict[str, Any]] = Kind("", "v1", "pods", "Pod", dict[str, Any])
+WIDE_DEPLOYMENTS: Kind[dict[str, Any]] = Kind("apps", "v1", "deployments", "Deployment", dict[str, Any])
 WIDE_CONFIG_MAPS: Kind[dict[str, Any]] = Kind("", "v1", "configmaps", "ConfigMap", dict[str, Any])
 NAP = 0.02
 

@@ -12,12 +12,23 @@ import nats
 import pytest
 
 from neap.common.bus.nats import NatsBus, connect
+from neap.common.bus.nats_pull import BYTES_AHEAD
 from neap.common.bus.patience import Patience
 from neap.common.bus.port import CaughtUp, Deleted, Received
-from neap.common.contract.catalogue import CHANNELS, HEADROOM, NODE_USAGE, PLACEMENTS, PRESSURE, STREAMS, TRAIL_STREAM
+from neap.common.contract.catalogue import (
+    CHANNELS,
+    HEADROOM,
+    HISTORY,
+    NODE_USAGE,
+    PLACEMENTS,
+    PRESSURE,
+    STREAMS,
+    TRAIL_STREAM,
+)
 from neap.common.contract.channel import Delivery, State, Stream
 from neap.common.errors import Denied, InputError, PortError, Unavailable
 from neap.common.model.advice import Headroom
+from neap.common.model.past import HistoryPage
 from neap.common.model.placement import Released
 from neap.common.model.usage import NodeUsage, Pressure, PressureKind
 from neap.common.testing.natsd import NatsServer
@@ -25,6 +36,7 @@ from tests.conftest import SOON
 from tests.contract.test_bus import settle
 
 N1 = {"node": "n1"}
+LARGE = bytes(700_000)  # nearly as much as a message may be, once it is text
 
 
 def headroom(at: float, node: str = "n1") -> Headroom:
@@ -241,6 +253,18 @@ async def test_a_key_vanishes_after_its_time_and_watchers_see_it(nats_stage: Any
         gone = await one(items)
         assert isinstance(gone, Deleted)
     assert await bus.get(lives.at(**N1)) is None
+
+
+async def test_a_bucket_larger_than_what_is_read_ahead_is_read_whole_and_once(nats_stage: Any) -> None:
+    bus = await nats_stage.connect()
+    count = BYTES_AHEAD // len(LARGE) + 1
+    for number in range(count):
+        page = HistoryPage(at=0.0, source="test", page=str(number), version=1, rows=0, what=LARGE)
+        await bus.put(HISTORY.at(page=str(number)), page)
+    async with bus.watch(HISTORY.only()) as items:
+        found = await until(items, is_caught_up)
+    assert [item.message.page for item in found if is_entry(item)] == [str(number) for number in range(count)]
+    assert bus.health.reconnects == 0
 
 
 async def test_closing_leaves_no_task_behind(nats_stage: Any) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from neap.common.errors import Conflict, Denied, Expired, PortError, Rejected, Throttled, Unavailable, Vanished
 from neap.common.kube.kind import Kind
-from neap.common.kube.objects import BUDGETS, LEASES, NODES, PODS, Pod
+from neap.common.kube.objects import BUDGETS, DEPLOYMENTS, LEASES, NODES, PODS, Pod
 from neap.common.kube.port import Change, PatchStyle, Watched
 from tests.conftest import SOON
 from tests.contract.kube_stages import (
     CONFIG_MAPS,
     WIDE_CONFIG_MAPS,
+    WIDE_DEPLOYMENTS,
     WIDE_PODS,
     Stage,
     eventually,
@@ -457,6 +458,47 @@ async def test_a_pods_wish_changes_only_through_resize(stage: Stage) -> None:
     assert found.spec.containers[0].image == "none"
     assert found.metadata.uid == pod.metadata.uid
     assert found.metadata.generation == pod.metadata.generation + 1
+
+
+async def make_deployment(stage: Stage) -> str:
+    """Two containers, and more than neap reads."""
+    labels = {"app": fresh("app")}
+    amounts = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
+    env = [{"name": "A", "value": "b"}]
+    containers = [{"name": name, "image": "none", "resources": amounts, "env": env} for name in ("main", "side")]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
+    body = {
+        "metadata": {"name": labels["app"]},
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+    }
+    await stage.kube.create(WIDE_DEPLOYMENTS, body, namespace=stage.space)
+    return labels["app"]
+
+
+async def test_one_container_of_a_template_is_patched_and_nothing_else_of_it(stage: Stage) -> None:
+    name = await make_deployment(stage)
+    before = await stage.kube.get(WIDE_DEPLOYMENTS, name, namespace=stage.space)
+    patch = {
+        "spec": {"template": {"spec": {"containers": [{"name": "side", "resources": {"requests": {"cpu": "250m"}}}]}}}
+    }
+    await stage.kube.patch(DEPLOYMENTS, name, patch, namespace=stage.space, style=PatchStyle.STRATEGIC)
+    after = await stage.kube.get(WIDE_DEPLOYMENTS, name, namespace=stage.space)
+    assert after["spec"]["template"]["spec"]["containers"][1]["resources"]["requests"].pop("cpu") == "250m"
+    assert before["spec"]["template"]["spec"]["containers"][1]["resources"]["requests"].pop("cpu") == "1"
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
+
+
+async def test_replicas_are_scaled_by_their_subresource_which_knows_whom_it_means(stage: Stage) -> None:
+    name = await make_deployment(stage)
+    uid = (await stage.kube.get(DEPLOYMENTS, name, namespace=stage.space)).metadata.uid
+    scaled = {"metadata": {"uid": uid}, "spec": {"replicas": 5}}
+    found = await stage.kube.patch(DEPLOYMENTS, name, scaled, namespace=stage.space, subresource="scale")
+    assert found.spec.replicas == 5
+    assert (await stage.kube.get(DEPLOYMENTS, name, namespace=stage.space)).spec.replicas == 5
+    other = {"metadata": {"uid": "somebody-else"}, "spec": {"replicas": 7}}
+    with pytest.raises(Conflict):
+        await stage.kube.patch(DEPLOYMENTS, name, other, namespace=stage.space, subresource="scale")
 
 
 # -- evictions

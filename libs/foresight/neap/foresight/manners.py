@@ -10,7 +10,7 @@ Every manner has a shadow: replicas that exist on paper, start in the measured t
 Of a shadow two decayed sums are kept (half-life `memory`): replicas x time, and what went short, where a load within
 a tenth of being short counts a tenth of it (there are many near misses for one miss). The first manner is the
 autoscaler's own. A manner is affordable if it costs at most (1 + allowance) times as much as that, or at most
-(1 + LENT) times while all that was paid so far stays below (1 + allowance). Of those the one that went short least is
+(1 + LENT) times while what was paid lately, and in all, stays below (1 + allowance). Of those the one that went short least is
 taken; one that is not clearly worse and stands earlier in the list is preferred, so that a forecast that is fit to be
 followed is followed. Nothing looks ahead: a shadow at t has seen loads until t and the forecast that stood then.
 Source: "follow the best expert" with discounted losses (Cesa-Bianchi and Lugosi, Prediction, Learning, and Games, 2006,
@@ -194,8 +194,9 @@ class Judge:
 
     def _best(self) -> Manner:
         """Linear in the manners."""
-        base, saved = self.reference.cost, self.own.cost <= (1.0 + self._allowance) * self.reference.cost
-        most = (1.0 + (LENT if saved else self._allowance)) * base
+        own, base, share = self.own, self.reference, 1.0 + self._allowance
+        saved = own.cost <= share * base.cost and own.paid <= share * base.paid
+        most = (1.0 + LENT if saved else share) * base.cost
         fit = [shadow for shadow in self.shadows if shadow.cost <= most and shadow.short <= self.reference.short]
         least = min(shadow.short for shadow in fit)
         return next(shadow.manner for shadow in fit if shadow.short * (1.0 - CLEARLY) <= least)

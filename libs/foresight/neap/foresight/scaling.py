@@ -120,7 +120,8 @@ class Wishes:
 
 def replicas_for(load: float, each: float) -> int:
     """The fewest replicas of which none takes more than `each`."""
-    return min(LARGEST, math.ceil(load / each - NEAR))
+    needed = load / each
+    return LARGEST if needed >= LARGEST else math.ceil(needed - NEAR)
 
 
 def native(use: float, now: int, ready: int, rules: Rules) -> int:

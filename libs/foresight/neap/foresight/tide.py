@@ -1,13 +1,13 @@
 """Which nodes of a pool change sides now. One pass a minute or so; the same input gives the same plan.
 
-    short(t)  = nodes to add until Σ room >= need(t)                need: tide_demand, room: tide_room
+    short(t)  = nodes to add until Σ room - spare x room >= need(t)       need: tide_demand, room: tide_room
     return    k = the highest short(t) with  at + lead(short(t)) >= t,  or what waiting pods need to be packed
-    lend      a node if  Σ room of the others - spare x room >= need(t)  for all t until at + drain + stay + lead(1),
-              its pods, and all that wait or are leaving others, pack onto the others now, and its way back is open
+    lend      a node if  Σ room of the others - 2 x spare x room >= need(t)  until at + drain + stay + lead(1),  its pods, and
+              all that wait or are leaving others, pack onto the others now, and its way back is open
 
 Cool-down, a law without exception: no node begins to change sides more than FLIPS times in a day of `zone`. So that
 nobody is missed who is lent, a node whose return would be one too many is lent only if none is foreseen before the day
-ends, and if it ends within `exposed`, or the others hold the most that was asked at any of its remaining hours in the
+ends, if it ends within `exposed`, and if the others hold the most that was asked at any of its remaining hours in the
 last week. A node that could not be emptied for guests stays with online services, has not changed sides, and is left
 alone for a day.
 
@@ -64,7 +64,8 @@ class _Pass:
         self._keep_online, self._keep_offline, _ = shares(len(nodes), rule)
         self._asked = {node.name: total(node.online) for node in nodes}
         self._rooms = self._measured([*waiting, *{ask: None for node in nodes for ask in node.online}])
-        self._largest_room = np.max([np.zeros(3), *self._rooms.values()], axis=0)
+        spare = counted(rule.spare, len(nodes), up=True)
+        self._spare = spare * np.max([np.zeros(3), *self._rooms.values()], axis=0)
         cpu, memory = np.array([total(waiting), *self._asked.values()]).sum(axis=0)
         known = foreseen if isinstance(foreseen, Demand) else None
         self._needs = np.array(
@@ -215,7 +216,7 @@ class _Pass:
         if not order or isinstance(self._foreseen, str):
             return len(order)
         coming = self._at_side(Side.ONLINE, Turning.STEADY, Turning.DRAINING)
-        short = np.minimum(self._short(order, self._have(coming)), len(order))
+        short = np.minimum(self._short(order, self._have(coming) - self._spare), len(order))
         leads = np.array([lead(count, self._most, self._rule) for count in range(len(order) + 1)])
         due = short[self._times <= self._at + leads[short]]
         return max(int(due.max(initial=0)), self._to_pack(order, coming))
@@ -261,8 +262,7 @@ class _Pass:
         until = self._at + self._rule.drain + self._rule.stay + way_back
         if isinstance(self._foreseen, str) or self._times[-1] + self._foreseen.step < until:
             return False
-        spare = counted(self._rule.spare, len(self._nodes), up=True) * self._largest_room
-        return not (self._needs[self._times <= until] > have - spare).any()
+        return not (self._needs[self._times <= until] > have - 2 * self._spare).any()
 
     def _may_leave(self, node: Node) -> bool:
         state = self._states[node.name]
@@ -283,11 +283,10 @@ class _Pass:
 
     def _is_safe_today(self, have: NDArray[np.float64], first: Seconds) -> bool:
         """Whether a node that could not come back today is not missed: by what is foreseen, nor by what was usual."""
-        if first < self._day + DAY or isinstance(self._foreseen, str):
+        end = self._day + DAY
+        if first < end or end - self._at > self._rule.exposed or isinstance(self._foreseen, str):
             return False
-        if self._day + DAY - self._at <= self._rule.exposed:
-            return True
-        today = self._foreseen.times < self._day + DAY
+        today = self._foreseen.times < end
         usual = self._foreseen.usual
         return len(usual) == len(today) and bool((usual[today] <= have[0]).all())
 
@@ -305,7 +304,8 @@ class _Pass:
         rule, online = self._rule, self._at_side(Side.ONLINE)
         rest = [node for node in self._nodes if self._states[node.name].side is Side.OFFLINE]
         order = [*sorted(online, key=self._fullest), *rest]
-        needed = np.maximum(np.minimum(self._short(order, np.zeros(3)), len(order)), min(self._keep_online, len(order)))
+        needed = np.minimum(self._short(order, -self._spare), len(order))
+        needed = np.maximum(needed, min(self._keep_online, len(order)))
         until = self._at + rule.drain + rule.stay
         wanted = int(needed[self._times <= until].max())
         if isinstance(self._foreseen, str):
@@ -325,7 +325,7 @@ class _Pass:
         """When nodes are turned next: begin, by when the first of them is needed, how many come back."""
         coming = self._have(self._at_side(Side.ONLINE, Turning.STEADY, Turning.DRAINING))
         lent = self._lent()
-        short = np.minimum(self._short(lent, coming), len(lent))
+        short = np.minimum(self._short(lent, coming - self._spare), len(lent))
         after = short > 0
         if after.any():
             begins = [

@@ -25,8 +25,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     reserve_online: Amount = "10%"  # nodes that are never lent; rounded up
     reserve_offline: Amount = "0%"  # nodes that are guests' for good; rounded down
-    most_turning: Amount = "10%"  # nodes on their way at once; rounded up
-    spare: Amount = "5%"  # nodes beyond what is needed that stay when one more is lent; rounded up
+    most_turning: Amount = "20%"  # nodes on their way at once; rounded up
+    spare: Amount = "3%"  # nodes beyond what is needed; one is lent if twice as many are left. Rounded up
     drain: Annotated[Seconds, Meta(gt=0)] = 15 * MINUTE  # a node has so long to be emptied; then it is blocked
     start: Annotated[Seconds, Meta(ge=0)] = 5 * MINUTE  # from an empty node to owners' pods that are ready on it
     stay: Annotated[Seconds, Meta(ge=0)] = HOUR  # a node is lent for no less, and not before it was back so long

@@ -27,7 +27,7 @@ from neap.common.bus.health import LOG
 from neap.common.bus.nats_wire import Wire
 from neap.common.contract.subject import inspect_subject, pull_subject, reader_subject
 from neap.common.errors import NoResponder, PortError, Unavailable
-from neap.common.units import Seconds
+from neap.common.units import MIB, Seconds
 
 NANO: Final = 1_000_000_000
 HEARTBEAT: Final[Seconds] = 5.0  # an idle consumer says so this often; silent twice as long, it is gone
@@ -37,6 +37,7 @@ CALL: Final[Seconds] = 2.0
 FIRST_RETRY: Final[Seconds] = 0.05
 LAST_RETRY: Final[Seconds] = 1.0
 READ_AHEAD: Final = 256
+BYTES_AHEAD: Final = 16 * MIB  # a server cuts off a connection for which it holds more than 64 MiB
 COMPLAIN_EVERY: Final = 20  # failed attempts between two lines in the log
 NO_RESOURCES: Final = 10023  # JetStream: "insufficient resources", a 503 that does not pass by itself
 STREAM_OFFLINE: Final = 10118  # JetStream: a 500 that does
@@ -103,7 +104,7 @@ class Pull:
         self._wire, self._next, self._lasting = wire, pull_subject(stream, consumer), lasting
         self._batch, self._open = batch, 0
         expires, beat = int(REQUEST_LIFE * NANO), int(HEARTBEAT * NANO)
-        self._request = encode({"batch": batch, "expires": expires, "idle_heartbeat": beat})
+        self._request = encode({"batch": batch, "max_bytes": BYTES_AHEAD, "expires": expires, "idle_heartbeat": beat})
         self._arrived: deque[Msg] = deque()
         self._reconnected = False
         self._wake = asyncio.Event()

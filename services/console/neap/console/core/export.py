@@ -44,6 +44,7 @@ class Export:
     used: dict[str, dict[str, dict[Seconds, Cores | None]]] = field(default_factory=dict)
     requests: dict[str, dict[str, Cores]] = field(default_factory=dict)
     capacity: dict[str, Cores] = field(default_factory=dict)
+    labels: dict[str, Mapping[str, str]] = field(default_factory=dict)  # of workloads, where the export has any
     samples: int = 0
 
     def add(self, node: str, workload: str, at: Seconds, cores: Cores | None, where: str) -> None:
@@ -87,6 +88,8 @@ def _read_matrix(name: str, content: str, export: Export) -> None:
         if not node:
             raise InputError(f"{where} {labels}: names no node (one of the labels {', '.join(NODE_LABELS)})")
         workload = "/".join(labels[label] for label in WORKLOAD_LABELS if labels.get(label)) or ALL
+        if workload != ALL:
+            export.labels.setdefault(workload, labels)
         _take(kind, node, workload, _samples(one["values"], f"{where} {labels}"), export, where)
 
 

@@ -1,0 +1,1 @@
+"""Where the planner touches the world beyond its table."""
