@@ -20,10 +20,12 @@ from neap.common.contract.catalogue import (
     DEVICES,
     EVICTING,
     HEADROOM,
+    MACHINE_TYPES,
     NODE_USAGE,
     NODES,
     PLACEMENTS,
     PROFILES,
+    RATIOS,
     TOPOLOGY,
     WORKLOAD,
 )
@@ -37,8 +39,9 @@ from neap.common.model.explanation import ExplainRequest
 from neap.common.model.lifecycle import Ended, EndReason, Started, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, GpuShare, LedgerEntry, Placed, Placement, Released, fold
-from neap.common.model.profile import MEMORY_BANDWIDTH, Observation, ServiceProfile, Window
+from neap.common.model.profile import MEMORY_BANDWIDTH, MachineType, MachineTypes, Observation, ServiceProfile, Window
 from neap.common.model.qos import QosClass
+from neap.common.model.ratios import KindRatio, NodeRatios
 from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, MEMORY
 from neap.common.model.scheduling import (
     Constraints,
@@ -128,6 +131,9 @@ def lawful() -> Iterator[tuple[Channel[Any], Any, str]]:
             (EVICTING, Evicting(at=0.0, source="evictor", node=node, until=30.0,
                                 closed=(Closure(rule="memory_pressure", why="512Mi, 1Gi wanted", until=30.0),))),
             (NODE_USAGE, a_usage(node, cpu=3.0, containers={"u1": 1.0, "u3": 0.5})),
+            (RATIOS, NodeRatios(at=0.0, source="planner", node=node, kinds=(
+                KindRatio(resource=CPU, ratio=1.5, set=2.0, foreseen=1.6, peak=1, requested=1, original=1, arithmetic="a"),
+            ))),
             (NODES, NodeObject(at=0.0, source="gateway", node=node, labels={"zone": "b", "cores": "16"}, images={"img:1": GIB},
                                taints=(Taint(key="dedicated", qos=("shared_cores",)),), datasets=("d",),
                                ratios={CPU: 2.0}, original={CPU: 16_000}, topology_policy="restricted")),
@@ -146,6 +152,10 @@ def lawful() -> Iterator[tuple[Channel[Any], Any, str]]:
     profile = ServiceProfile(at=0.0, source="planner", key="shop/Deployment/web", version="v1", observations=(seen,),
                              portrait={CPU: (100.0,) * 24})  # fmt: skip
     yield PROFILES, profile, PROFILES.at(namespace="shop", kind="Deployment", name="web").subject
+    types = tuple(
+        MachineType(name=name, speeds={MEMORY_BANDWIDTH: speed}) for name, speed in (("M1", 1.0), ("M2", 2.0))
+    )
+    yield MACHINE_TYPES, MachineTypes(at=0.0, source="planner", types=types), MACHINE_TYPES.at(cluster="local").subject
 
 
 def entries(node: str) -> Iterator[Any]:

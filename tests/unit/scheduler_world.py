@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neap.common.bus.port import LostRace, Stored
-from neap.common.contract.catalogue import NODES, PLACEMENTS, PROFILES, TOPOLOGY, WORKLOAD
+from neap.common.contract.catalogue import NODES, PLACEMENTS, PROFILES, TIDES, TOPOLOGY, WORKLOAD
 from neap.common.model.advice import Headroom
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
 from neap.common.model.placement import LedgerEntry, Placed, Placement, fold
@@ -30,6 +30,7 @@ from neap.scheduler.plugins import (
     numa,
     overcommit,
     profile_rating,
+    tide,
 )
 from neap.scheduler.settings import Settings
 
@@ -48,6 +49,7 @@ def policies(*names: str) -> list[Policy]:
         "profile_rating": profile_rating,
         "overcommit": overcommit,
         "evicting": evicting,
+        "tide": tide,
     }  # where named
     return [Policy(name, (modules | more)[name].PLUGIN) for name in names or modules]
 
@@ -121,7 +123,7 @@ def a_guest(uid: str = "g1", *, cores: float = 1, **more: Any) -> Workload:
 
 def known(at: float = 0.0) -> tuple[Synced, ...]:
     """All that is said of nodes and services was read."""
-    return tuple(Synced(at, channel) for channel in (TOPOLOGY, NODES, PROFILES))
+    return tuple(Synced(at, channel) for channel in (TOPOLOGY, NODES, PROFILES, TIDES))
 
 
 class Streams:

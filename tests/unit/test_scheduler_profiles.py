@@ -16,11 +16,13 @@ from neap.common.model.profile import (
     NETWORK,
     POWER,
     MachineType,
+    MachineTypes,
     Observation,
     ProfiledKind,
     Scope,
     ServiceProfile,
     Window,
+    class_key,
 )
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU
@@ -351,3 +353,55 @@ def test_a_kind_from_the_settings_has_its_limit_per_numa_node() -> None:
     assert world.streams.held["A"]["u0"].numa == (1,)
     assert world.node_of("u1") == "", "10 and 10 are left, 20 are predicted"
     assert "example.com/glue: 20 drops predicted on 1 NUMA node" in world.why("u1.1.waiting")
+
+
+def test_a_service_nobody_measured_is_charged_what_its_class_uses_and_it_is_said() -> None:
+    world = a_world(a_node("A", [1000]))
+    of_class = class_key(QosClass.SHARED)
+    world.tell(Arrived(0.0, a_profile(of_class, version="c1", mb=50)))
+    world.submit(an_owner("new", cores=2, owner="Deployment/new"))
+    assert charged(world, "new") == 100
+    assert f"profile none, that of its class {of_class} version c1 predicts 100 bytes/s" in world.why("new.1.placed")
+    world.tell(Arrived(1.0, a_profile("shop/Deployment/new", version="1", mb=300)))
+    world.submit(an_owner("later", cores=1, owner="Deployment/new"))
+    assert charged(world, "later") == 300, "its own, once there is one"
+
+
+def test_a_profile_with_nothing_but_a_baseline_leaves_the_class_in_place() -> None:
+    world = a_world(a_node("A", [1000]))
+    world.tell(Arrived(0.0, a_profile(class_key(QosClass.SHARED), mb=50)))
+    world.tell(Arrived(0.0, ServiceProfile(at=0, source="gateway", key="shop/Deployment/w", version="g1")))
+    world.submit(an_owner("u1", cores=2, owner="Deployment/w"))
+    assert charged(world, "u1") == 100
+
+
+def test_a_waiting_pod_is_looked_at_again_when_its_class_changes() -> None:
+    world = a_world(a_node("A", [1000]))
+    world.tell(Arrived(0.0, a_profile(class_key(QosClass.SHARED), mb=300)))
+    world.submit(*(an_owner(f"u{i}", cores=2, owner="Deployment/w") for i in range(2)))
+    assert sorted(world.streams.held["A"]) == ["u0"]
+    world.tell(Arrived(1.0, a_profile(class_key(QosClass.SHARED), version="2", mb=100)))
+    world.pass_time(1)
+    assert sorted(world.streams.held["A"]) == ["u0", "u1"]
+
+
+def test_the_table_of_machine_types_that_the_planner_tells_takes_the_place_of_the_settings() -> None:
+    world = a_world(a_node("A", [1000], labels={"neap.io/machine-type": "M4"}))
+    world.tell(Arrived(0.0, a_profile(mb=100)))
+    world.submit(an_owner("before", cores=1, owner="Deployment/w"))
+    assert charged(world, "before") == 100, "a type that is in no table is ratio 1"
+    row = MachineType(name="M4", speeds={MEMORY_BANDWIDTH: 3000.0})
+    world.tell(Arrived(1.0, MachineTypes(at=1.0, source="planner", types=(MACHINES["M1"], row))))
+    world.submit(an_owner("after", cores=1, owner="Deployment/w"))
+    assert charged(world, "after") == 300
+
+
+def test_a_decision_by_a_portrait_alone_names_the_version_of_the_profile() -> None:
+    world = a_world(a_node("A", [1000]))
+    hours = {CPU: (500.0,) * 24}
+    told = ServiceProfile(at=0, source="planner", key="shop/Deployment/w", version="3f2a", portrait=hours)
+    world.tell(Arrived(0.0, told))
+    world.submit(an_owner("u1", owner="Deployment/w"), an_owner("u2", owner="Deployment/other"))
+    assert "its use is expected by the portrait of profile shop/Deployment/w version 3f2a" in world.why("u1.1.placed")
+    assert "profile" not in world.why("u2.1.placed")
+    assert charged(world, "u1") == 0

@@ -80,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     order: tuple[str, ...] = (
         "taints",
         "evicting",
+        "tide",
         "node_selector",
         "node_affinity",
         "fit",
@@ -106,7 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     profiles: Count = 100_000  # profiles of services that are kept
     kinds: dict[str, ProfiledKind] = {}  # resource kinds that profiles know, beside the built-in ones
-    machines: dict[str, dict[str, float]] = {}  # speed by resource kind of machine types, which nodes name by a label
+    machines: dict[
+        str, dict[str, float]
+    ] = {}  # speed by resource kind of machine types, until the planner tells its table
 
     append: AppendSettings = AppendSettings()  # writing of ledgers
     gang: GangSettings = GangSettings()  # pods that start together or not at all

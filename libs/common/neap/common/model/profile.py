@@ -17,11 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from neap.common.errors import InputError
+from neap.common.model.indicator import Indicator
+from neap.common.model.qos import QosClass
 from neap.common.model.resource import LARGEST
 from neap.common.model.workload import Workload
 from neap.common.units import HOUR, Cores, MilliCores, Seconds
@@ -30,7 +33,12 @@ MEMORY_BANDWIDTH: Final = "neap.io/memory-bandwidth"
 DISK_IO: Final = "neap.io/disk-io"
 NETWORK: Final = "neap.io/network"
 POWER: Final = "neap.io/power"
+MACHINE_LABEL: Final = "neap.io/machine-type"  # label of a node that names its machine type
+CLASSES: Final = (
+    "neap.class"  # in the place of a namespace, which has no dots: what the services of a class have in common
+)
 
+MOST_TYPES: Final = 256
 Born: TypeAlias = tuple[float, str]  # a pod by when it was created, and its name: oldest first
 
 
@@ -58,14 +66,22 @@ class ProfiledKind(msgspec.Struct, frozen=True, kw_only=True):
     scales: Scaling = Scaling.NONE
     scope: Scope = Scope.NODE
     overflows: bool = False  # a demand above the limit may have an untouched zone to itself, and runs slower there
+    measured: tuple[str, ...] = ()  # fields of ContainerUsage that are its use, summed; none: nobody measures it
 
 
-# Bandwidths are read + write, received + sent.
+# Bandwidths are read + write, received + sent. No report tells network or power by container: those are told by people.
 KINDS: Final[Mapping[str, ProfiledKind]] = {
     kind.name: kind
     for kind in (
-        ProfiledKind(name=MEMORY_BANDWIDTH, unit="bytes/s", scales=Scaling.UP, scope=Scope.NUMA, overflows=True),
-        ProfiledKind(name=DISK_IO, unit="bytes/s"),
+        ProfiledKind(
+            name=MEMORY_BANDWIDTH,
+            unit="bytes/s",
+            scales=Scaling.UP,
+            scope=Scope.NUMA,
+            overflows=True,
+            measured=("bandwidth",),
+        ),
+        ProfiledKind(name=DISK_IO, unit="bytes/s", measured=("io_read", "io_write")),
         ProfiledKind(name=NETWORK, unit="bytes/s"),
         ProfiledKind(name=POWER, unit="milliwatts"),
     )
@@ -77,6 +93,14 @@ class MachineType(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     speeds: dict[str, float] = {}
+
+
+class MachineTypes(msgspec.Struct, frozen=True, kw_only=True):
+    """The table of generations: the planner's setting, told to all who predict with it."""
+
+    at: float
+    source: str
+    types: Annotated[tuple[MachineType, ...], Meta(max_length=MOST_TYPES)] = ()
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,11 +118,18 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     windows: tuple[Window, ...]
     pod_hours: float = 0.0  # how much was seen
+    spread: float | None = None  # most that pods differed in a window: standard deviation over mean
+    stable: bool = True  # else pods differ too much for a mean, and windows hold the 90th percentile over them
+
+    @property
+    def sums(self) -> tuple[float, ...]:
+        """By window, over the containers."""
+        return tuple(sum(window.containers.values()) for window in self.windows)
 
     @property
     def peak(self) -> float:
         """The largest window: the maximum over windows of the sum over containers; NaN without any."""
-        return max((sum(window.containers.values()) for window in self.windows), default=math.nan)
+        return max(self.sums, default=math.nan)
 
     @property
     def usable(self) -> bool:
@@ -127,6 +158,10 @@ class ServiceProfile(msgspec.Struct, frozen=True, kw_only=True):
     # What one pod uses in each hour of the day (UTC), by kind, in whole units: 24 amounts, or it counts as absent. The
     # scheduler's table takes profiles in at `NodeTable.learn`; a pod's estimate comes from `NodeTable.expected`.
     portrait: dict[str, tuple[float, ...]] = {}
+    used: dict[str, float] = {}  # what one pod uses at its 99th percentile, whole units of CPU and memory
+    # How far one pod goes at most above the mean of each hour of the day (UTC), as a factor of at least 1: 24, or absent.
+    swing: dict[str, tuple[float, ...]] = {}
+    indicators: tuple[Indicator, ...] = ()  # targets of the business and of the system
 
 
 class ProfileRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +177,7 @@ class ProfileAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     profile: ServiceProfile | None = None
     says: str = ""  # why there is none, or what is unsure about it
+    measured: ServiceProfile | None = None  # what was measured, where people told another one: theirs is in force
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +202,11 @@ def profile_key(workload: Workload) -> str:
     return f"{workload.namespace}/{workload.owner or f'Pod/{workload.name}'}"
 
 
+def class_key(qos: QosClass) -> str:
+    """Whose profile a pod has while its service has none: that of all services of its class."""
+    return f"{CLASSES}/QosClass/{qos.value.replace('_', '-')}"
+
+
 def per_core(usage: float, cpu: Cores) -> float | None:
     """Usage per requested core; None without a CPU request."""
     return usage / cpu if cpu > 0 else None
@@ -177,7 +218,8 @@ def ratio(scales: Scaling, source: float | None, target: float | None) -> float 
         return 1.0
     if not source or not target or min(source, target) <= 0:
         return None
-    return target / source if scales is Scaling.UP else source / target
+    found = target / source if scales is Scaling.UP else source / target
+    return found if 0 < found < math.inf else None
 
 
 def ratio_matrix(speeds: Mapping[str, float], scales: Scaling = Scaling.UP) -> dict[str, dict[str, float | None]]:
@@ -200,7 +242,7 @@ def spd_request(windows: Sequence[Iterable[float]], cpu: Cores) -> int:
 
 def whole(amount: float) -> int:
     """Whole units, rounded up; a millionth above is the float's error, not demand."""
-    return min(math.ceil(round(amount, 6)), LARGEST)
+    return math.ceil(round(amount, 6)) if amount < LARGEST else LARGEST
 
 
 def predicted(
@@ -221,7 +263,9 @@ def predicted(
         amount=whole(use),
         observed_on=best.machine,
         ratio=1.0 if times is None else times,
-        unsure=f"speed of {best.machine} or {target or 'the node'} unknown, taken as equal" if times is None else "",
+        unsure=f"speed of {best.machine or 'a machine'} or {target or 'the node'} unknown, taken as equal"
+        if times is None
+        else "",
     )
 
 

@@ -124,7 +124,7 @@ def have_left(pod: Pod, view: View, settings: Settings) -> Sequence[Rule]:
 
 def roomy(pod: Pod, view: View, settings: Settings) -> Numbers | None:
     """Shape (rows,), 0..100; None for a pod without a profile, or if no kind has a weight."""
-    if not isinstance(pod, ProfiledPod):
+    if not isinstance(pod, ProfiledPod) or not pod.demands:
         return None
     mine = held(pod, view)
     weigh = {need.kind: max(0.0, settings.weights.get(need.kind, 1.0)) for need in (*mine.inside, *mine.whole)}
@@ -154,8 +154,10 @@ def roomy(pod: Pod, view: View, settings: Settings) -> Numbers | None:
 
 def charge(pod: Pod, table: NodeTable, row: int, settings: Settings, given: Parts) -> Parts | str:
     """What is predicted, and the NUMA nodes it is charged on; none where their limits are not known."""
-    if not isinstance(pod, ProfiledPod) or not pod.demands:
+    if not isinstance(pod, ProfiledPod):
         return given
+    if not pod.demands:
+        return replace(given, why=(*given.why, f"its use is expected by the portrait of profile {pod.profile}"))
     view = table.view(np.array([row], dtype=np.intp))
     mine, numa = held(pod, view), given.numa
     if not numa and mine.known[0]:

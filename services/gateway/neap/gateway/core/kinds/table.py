@@ -44,20 +44,19 @@ from neap.common.kube.own import (
     ServiceProfileObject,
     TargetRef,
 )
+from neap.common.kube.spd import AVERAGE, BANDWIDTH, indicators_of, moment, observations_of, tells_bandwidth
 from neap.common.model.gpu import WHOLE_CARD
 from neap.common.model.policy import POOL_LABEL, Edition, Name, PolicyDocument, Tier, flaw
-from neap.common.model.profile import MEMORY_BANDWIDTH, Baseline, Observation, ServiceProfile, Window
+from neap.common.model.profile import Baseline, Observation, ServiceProfile, Window
 from neap.common.model.resource import GPU_CORE
 from neap.common.model.window import Window as DayWindow
-from neap.common.units import Ratio, Seconds, parse_duration, parse_quantity
+from neap.common.units import Ratio, Seconds, parse_quantity
 from neap.gateway.core.kinds.admin_qos import admin_qos
 from neap.gateway.core.kinds.reading import Reading, Said
 
 SOURCE: Final = "gateway"
 LONGEST_MESSAGE: Final = 1024  # characters of a condition
-MEGA: Final = 1e6
 VENDOR: Final = "nvidia.com/gpu"  # whole cards, as the vendor's device plugin tells them
-BANDWIDTH: Final = "memory_bandwidth"  # Katalyst's name; with -TYPE behind it: on machines of that type
 
 
 def read(kind: Kind[Any], value: Any, at: Seconds) -> Reading:
@@ -138,36 +137,21 @@ def gpu_pool(value: GpuPool, at: Seconds) -> Reading:
 
 
 def profile_descriptor(value: ServiceProfileDescriptor, at: Seconds) -> Reading:
-    """The bandwidth it knows, by machine type; MB/s per core there, bytes/s here."""
-    seen: dict[str, list[Window]] = {}
-    remarks = [
-        f"{name} is kept, not honoured"
-        for name, given in (
-            ("spec.businessIndicator", value.spec.business_indicator),
-            ("spec.systemIndicator", value.spec.system_indicator),
-            ("spec.extendedIndicator", value.spec.extended_indicator),
-        )
-        if given
+    """The bandwidth it knows, by machine type, and its targets; MB/s per core there, bytes/s here."""
+    remarks = ["spec.extendedIndicator is kept, not honoured"] if value.spec.extended_indicator else []
+    remarks += [
+        f"aggregator {metrics.aggregator} of {BANDWIDTH} is not used: avg is"
+        for metrics in value.status.agg_metrics or ()
+        if metrics.aggregator != AVERAGE and tells_bandwidth(metrics)
     ]
-    for metrics in value.status.agg_metrics or ():
-        for item in metrics.items or ():
-            for machine, used in sorted(_bandwidth(item.containers or ()).items()):
-                start = 0.0 if item.timestamp is None else moment(item.timestamp)
-                length = parse_duration(item.window) if item.window else 3600.0
-                if metrics.aggregator == "avg":
-                    seen.setdefault(machine, []).append(Window(start=start, containers=used, length=length))
-                else:
-                    remarks.append(f"aggregator {metrics.aggregator} of {BANDWIDTH} is not used: avg is")
     profile = ServiceProfile(
         at=at,
         source=SOURCE,
         key=_key(value.metadata, value.spec.target_ref),
         version=f"spd-g{value.metadata.generation}",
-        observations=tuple(
-            Observation(kind=MEMORY_BANDWIDTH, machine=machine, windows=tuple(windows))
-            for machine, windows in sorted(seen.items())
-        ),
+        observations=observations_of(value.status),
         baseline=Baseline(percent=value.spec.baseline_percent, sentinel=_sentinel(value.metadata)),
+        indicators=indicators_of(value.spec, value.status),
     )
     return Reading(profiles=(profile,), remarks=tuple(dict.fromkeys(remarks)))
 
@@ -263,21 +247,6 @@ def author(metadata: Metadata, kind: str) -> str:
     return f"{kind} {metadata.key}"[:512]
 
 
-def moment(text: str) -> Seconds:
-    """A time as Kubernetes writes it, in seconds since the epoch.
-
-    Raises:
-        InputError: it is none, or says no time zone.
-    """
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"not a time: {text[:64]!r} (example: 2026-11-22T17:00:00Z)") from None
-    if found.tzinfo is None:
-        raise InputError(f"a time without a zone: {text[:64]!r} (example: 2026-11-22T17:00:00Z)")
-    return found.timestamp()
-
-
 def _checked(reading: Reading) -> Reading:
     """Editions and names hold whatever their room is; the room itself checks keys and bounds."""
     for said in reading.said:
@@ -302,17 +271,6 @@ def _ratio(kind: str, text: str) -> Ratio:
     if not ratio >= 1:
         raise InputError(f"resourceOvercommitRatio of {kind} is {text}; below 1 nodes would lose what they have")
     return ratio
-
-
-def _bandwidth(containers: Iterable[Any]) -> dict[str, dict[str, float]]:
-    """By machine type, by container."""
-    found: dict[str, dict[str, float]] = {}
-    for container in containers:
-        for metric, amount in (container.usage or {}).items():
-            name, _, machine = metric.partition("-")
-            if name == BANDWIDTH:
-                found.setdefault(machine, {})[container.name] = float(parse_quantity(str(amount))) * MEGA
-    return found
 
 
 def _sentinel(metadata: Metadata) -> tuple[float, str] | None:

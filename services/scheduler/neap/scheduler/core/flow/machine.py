@@ -18,6 +18,8 @@ from neap.common.contract.catalogue import (
     NODES,
     PLACEMENTS,
     PROFILES,
+    RATIOS,
+    TIDES,
     TOPOLOGY,
     WORKLOAD,
 )
@@ -31,7 +33,9 @@ from neap.common.model.explanation import DryRun, DryRunAnswer, ExplainRequest, 
 from neap.common.model.lifecycle import Ended, EndReason, Move, Started, Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
-from neap.common.model.profile import KINDS, MachineType, ServiceProfile
+from neap.common.model.profile import KINDS, MachineType, MachineTypes, ServiceProfile
+from neap.common.model.ratios import NodeRatios
+from neap.common.model.tide import TidePool
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
 from neap.common.model.weighing import Weighing, WeighRequest
@@ -69,7 +73,7 @@ from neap.scheduler.settings import Settings
 UNTOLD: Final[Seconds] = 600.0  # well inside the trail's window for repeated ids
 GANG_SHAPES: Final = 32  # evaluations kept for members that look at one domain each
 
-FIRST: Final = (TOPOLOGY, NODES, PROFILES, WORKLOAD, PLACEMENTS)  # read to their end before anything is decided
+FIRST: Final = (TOPOLOGY, NODES, PROFILES, TIDES, WORKLOAD, PLACEMENTS)  # read to their end before anything is decided
 
 
 class SchedulerMachine:
@@ -124,9 +128,7 @@ class SchedulerMachine:
     def handle(self, event: Event) -> Sequence[Instruction]:
         """Fold, settle what changed, decide."""
         self._out = self._desk.out = []
-        if isinstance(event, Arrived) and (wrong := self._desk.refusals.judge(event.message)) is not None:
-            labels = {"message": type(event.message).__name__, "field": wrong.field, "why": wrong.why}
-            self._out.append(Count("neap_scheduler_refused_input_total", labels=labels))
+        if isinstance(event, Arrived) and self._refuses(event.message):
             return self._out
         match event:
             case Done(instruction=Append() as append, outcome=outcome):
@@ -140,14 +142,14 @@ class SchedulerMachine:
                 self._table.measure(usage, event.at)
             case Arrived(message=Headroom() as headroom):
                 self._table.offer(headroom, event.at)
-            case Arrived(message=(Evicting() | Apart()) as said):
+            case Arrived(message=(Evicting() | Apart() | NodeRatios() | TidePool()) as said):
                 self._table.heed(said, event.at)
             case Arrived(message=NodeTopology() as topology):
                 self._table.describe(topology)
             case Arrived(message=NodeObject() as node):
                 self._table.register(node)
-            case Arrived(message=ServiceProfile() as profile):
-                self._profiles.learn(profile)
+            case Arrived(message=(ServiceProfile() | MachineTypes()) as told):
+                self._profiles.learn(told)
             case Arrived(message=DeviceState() as state):
                 self._device_state(state, event.at)
             case Arrived(message=Move() as move) if self.ready:
@@ -162,6 +164,13 @@ class SchedulerMachine:
             case Tick(name="cycle"):
                 self._tick(event.at)
         return self._out
+
+    def _refuses(self, message: object) -> bool:
+        wrong = self._desk.refusals.judge(message)
+        if wrong is not None:
+            labels = {"message": type(message).__name__, "field": wrong.field, "why": wrong.why}
+            self._out.append(Count("neap_scheduler_refused_input_total", labels=labels))
+        return wrong is not None
 
     def validate(self) -> None:
         """Every invariant of the parts, and that nobody both waits and runs."""
@@ -259,7 +268,9 @@ class SchedulerMachine:
 
     def _gone(self, channel: Channel[Any], subject: str, at: Seconds) -> None:
         node = channel.tokens_of(subject).get("node", "")
-        if channel == TOPOLOGY:
+        if channel == TIDES:
+            self._table.heed(TidePool(at=at, source=tell.SOURCE, pool=channel.tokens_of(subject)["pool"]), at)
+        elif channel == TOPOLOGY:
             self._table.forget(node)
         elif channel == PROFILES:
             self._profiles.forget(key_of(**channel.tokens_of(subject)))
@@ -271,6 +282,8 @@ class SchedulerMachine:
             self._devices.pop(node, None)
         elif channel == APART:
             self._table.heed(Apart(at=at, source=tell.SOURCE, node=node), at)
+        elif channel == RATIOS:
+            self._table.heed(NodeRatios(at=at, source=tell.SOURCE, node=node), at)
         elif channel == EVICTING:
             self._table.heed(Evicting(at=at, source=tell.SOURCE, node=node), at)
 

@@ -18,6 +18,7 @@ from neap.common.model.advice import Headroom
 from neap.common.model.device import DeviceState
 from neap.common.model.node import NodeObject
 from neap.common.model.profile import ServiceProfile
+from neap.common.model.ratios import NodeRatios
 from neap.common.model.resource import CPU, GPU_CORE, GPU_MEMORY, LARGEST, MEMORY
 from neap.common.model.topology import NodeTopology
 
@@ -93,8 +94,20 @@ def _node_object(told: NodeObject) -> Iterator[Flaw]:
     yield from _too_many("datasets", told.datasets, MOST_IMAGES)
     yield from _amounts("images", told.images, most=MOST_IMAGES)
     yield from _amounts("original", told.original)
-    yield from _too_many("ratios", told.ratios, MOST_KINDS)
-    for kind, ratio in told.ratios.items():
+    yield from _ratios(told.ratios.items(), len(told.ratios))
+
+
+def _node_ratios(told: NodeRatios) -> Iterator[Flaw]:
+    kinds = Counter(kind.resource for kind in told.kinds)
+    yield from _ratios(((kind.resource, kind.ratio) for kind in told.kinds[: MOST_KINDS + 1]), len(told.kinds))
+    for kind, times in kinds.items():
+        if times > 1:
+            yield Flaw("kinds", "twice", f"the ratio of {kind[:64]} is told {times} times")
+
+
+def _ratios(told: Iterable[tuple[str, float]], count: int) -> Iterator[Flaw]:
+    yield from _too_many("ratios", range(count), MOST_KINDS)
+    for kind, ratio in told:
         if not 0 <= ratio <= MOST_RATIO:  # NaN neither
             why = "negative" if ratio < 0 else "beyond"
             yield Flaw("ratios", why, f"ratio of {kind[:64]} {ratio:g} is not within 0..{MOST_RATIO:g}")
@@ -159,6 +172,7 @@ _CHECKS: Final[Mapping[type, Callable[[Any], Iterator[Flaw]]]] = {
     NodeTopology: _topology,
     Headroom: _headroom,
     NodeObject: _node_object,
+    NodeRatios: _node_ratios,
     DeviceState: _device_state,
     ServiceProfile: _profile,
 }

@@ -24,7 +24,9 @@ from neap.common.model.node import NodeObject
 from neap.common.model.placement import Placement
 from neap.common.model.profile import KINDS, ProfiledKind, ServiceProfile
 from neap.common.model.qos import QosClass
+from neap.common.model.ratios import NodeRatios
 from neap.common.model.resource import MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
+from neap.common.model.tide import TidePool
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
 from neap.common.model.workload import Workload
@@ -45,6 +47,7 @@ from neap.scheduler.core.nodes.load import PERIOD, Load, Staleness
 from neap.scheduler.core.nodes.locality import Locality
 from neap.scheduler.core.nodes.overcommit import Overcommit
 from neap.scheduler.core.nodes.portraits import Portraits
+from neap.scheduler.core.nodes.sides import Sides
 from neap.scheduler.core.nodes.stamps import KeptParts, Stamps
 from neap.scheduler.core.nodes.taints import Taints
 from neap.scheduler.core.nodes.view import ALL, Rows, View
@@ -95,7 +98,7 @@ class NodeTable:
         self.gangs = GangCards(self.columns, self.cards)
         self.devices = Devices(self.columns, self.cards, self.gangs)
         self.closures = Closures(self.columns, self.changes)
-        self.feuds = Feuds(self.columns, self._held)
+        self.feuds, self.sides = Feuds(self.columns, self._held), Sides(self.columns, self.changes)
         self.zones, self.overcommit = ZoneKeeper(self.columns, kinds), Overcommit(self.columns, self._held)
         self.keepers = (
             self.zones,
@@ -111,6 +114,7 @@ class NodeTable:
             Leavers(self.columns),
             self.closures,
             self.feuds,
+            self.sides,
         )
         self._unready: dict[int, None] = {}
 
@@ -224,12 +228,16 @@ class NodeTable:
             self._amounts("allocatable", kind)[row] = max(0, headroom.offer.get(kind, 0))
         self._touch(row, NodeChanged.OFFER)
 
-    def heed(self, said: Evicting | Apart, at: Seconds) -> None:
-        """What a node's evictor says, whether guests may go there; or its advisor, which services do not get on."""
-        row = self.row(said.node)
-        if isinstance(said, Apart):
-            self.feuds.tell(row, said, at)
-        elif self.closures.tell(row, said, at):
+    def heed(self, said: Evicting | Apart | NodeRatios | TidePool, at: Seconds) -> None:
+        """What a node's evictor says (may guests go there), its advisor (who does not get on), the planner (how much)."""
+        if isinstance(said, TidePool):
+            self._touch_all(self.sides.tell(said, self.row, at))
+        elif isinstance(said, Apart):
+            self.feuds.tell(self.row(said.node), said, at)
+        elif isinstance(said, NodeRatios):
+            if self.overcommit.heed(row := self.row(said.node), said):
+                self._touch(row, NodeChanged.FREE)
+        elif self.closures.tell(row := self.row(said.node), said, at):
             self._touch(row)
 
     def measure(self, usage: NodeUsage, at: Seconds) -> None:

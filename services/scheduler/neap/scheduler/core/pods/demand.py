@@ -12,21 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from neap.common.model.profile import MachineType, ProfiledKind, ServiceProfile, predicted
+from neap.common.model.profile import MACHINE_LABEL, MachineType, ProfiledKind, ServiceProfile, predicted
 from neap.common.model.resource import CPU, RECLAIMED_CPU, Resources
 from neap.scheduler.core.choice.rating import Zones
 from neap.scheduler.core.nodes.columns import code
 from neap.scheduler.core.nodes.view import Numbers, View
 from neap.scheduler.core.nodes.zones import ZONES
 from neap.scheduler.core.pods.pod import Pod
-
-MACHINE_LABEL: Final = "neap.io/machine-type"  # label of a node that names its machine type
 
 
 @dataclass(frozen=True, slots=True)

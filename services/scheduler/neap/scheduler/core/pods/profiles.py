@@ -2,6 +2,7 @@
 
 A profile that changes what a waiting pod will use makes another pod of it (another shape, another lane): at the next
 look at what changed it lines up again, and is tried at once. What is placed already stays charged as it was decided.
+A service that was never measured has the demand of its class, where the planner tells one, and its decisions say so.
 Bounded: beyond `limit` the profile that was told longest ago is forgotten; its pods run as if it had none.
 Source: requirements 004-02, 004-31 (one version names the profile in every decision made with it).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from neap.common.model.profile import MachineType, ProfiledKind, ServiceProfile, profile_key
+from neap.common.model.profile import MachineType, MachineTypes, ProfiledKind, ServiceProfile, class_key, profile_key
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
 from neap.scheduler.core.flow.queue import Queue
@@ -40,13 +41,16 @@ class Profiles:
     def __len__(self) -> int:
         return len(self._told)
 
-    def learn(self, profile: ServiceProfile) -> None:
-        """A profile came or changed."""
-        self._table.learn(profile)
-        before = self._told.pop(profile.key, None)
-        self._told[profile.key] = profile
-        if before is None or before != profile:
-            self._changed.add(profile.key)
+    def learn(self, told: ServiceProfile | MachineTypes) -> None:
+        """A profile, or the planner's table of machine types, came or changed."""
+        if isinstance(told, MachineTypes):
+            self._compare(told)
+            return
+        self._table.learn(told)
+        before = self._told.pop(told.key, None)
+        self._told[told.key] = told
+        if before is None or before != told:
+            self._changed.add(told.key)
         while len(self._told) > self._limit:
             self.forget(next(iter(self._told)))
 
@@ -64,18 +68,31 @@ class Profiles:
             InputError: see `pod_of`.
         """
         pod = pod_of(workload, submitted_at, self._guess, self._table.expected(workload))
-        profile = self._told.get(profile_key(workload)) if self._told else None
-        demands = demands_of(profile, pod, self._kinds, self._machines) if profile is not None else ()
-        if profile is None or not demands:
+        if not self._told:
             return pod
-        return profiled(pod, demands, profile=f"{profile.key} version {profile.version}")
+        own = self._told.get(profile_key(workload))
+        demands = demands_of(own, pod, self._kinds, self._machines) if own is not None else ()
+        if own is not None and (demands or pod.estimate.portrait is not None):
+            return profiled(pod, demands, profile=f"{own.key} version {own.version}")
+        others = self._told.get(class_key(workload.qos))
+        demands = demands_of(others, pod, self._kinds, self._machines) if others is not None else ()
+        if others is None or not demands:
+            return pod
+        return profiled(pod, demands, profile=f"none, that of its class {others.key} version {others.version}")
+
+    def _compare(self, told: MachineTypes) -> None:
+        """It takes the place of the table from the settings."""
+        machines = {one.name: one for one in told.types}
+        if machines != self._machines:
+            self._machines = machines
+            self._changed.update(self._told)
 
     def renew(self, queue: Queue) -> int:
         """Make waiting pods anew whose profile changed; returns how many. Cost: O(waiting pods), once per change seen."""
         changed, self._changed = self._changed, set()
         renewed = 0
         for pod in queue.waiting() if changed else ():
-            if profile_key(pod.workload) in changed:
+            if profile_key(pod.workload) in changed or class_key(pod.workload.qos) in changed:
                 now = self.pod(pod.workload, pod.submitted_at)
                 if now.shape != pod.shape or _version(now) != _version(pod):
                     queue.renew(now)

@@ -1,0 +1,311 @@
+"""What pods use of profiled kinds, folded from reports into hourly windows per service and machine type.
+
+    window of a service, hour h      for every pod the mean of its samples in h, by container; see judging.py
+    kinds per core                   divided by the pod's CPU request; without one there is no value, and that is said
+    too few samples in h             no window: absent, never zero
+    of each of the last days         the busiest hour is kept: the rule looks at the largest window only
+
+An hour is open until `late` after its end, so a late sample counts in its own window and in no other; what comes later
+still, is from the future, negative, no number or beyond all machines is counted and left out. Names: machine "" is a node whose type
+nobody stated. A service's first sample goes on from what a former life published of it.
+Source: requirements 004-05, 004-14 .. 004-16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from neap.common.model.profile import MACHINE_LABEL, Observation, ProfiledKind, Window, profile_key
+from neap.common.model.resource import CPU, LARGEST, RECLAIMED_CPU
+from neap.common.model.usage import ContainerUsage, NodeUsage, completed
+from neap.common.units import DAY, HOUR, MilliCores, Ratio, Seconds
+from neap.planner.core.cluster import Cluster
+from neap.planner.core.profiling.judging import Judged, judge
+
+MOST_LINES: Final = 400_000  # services times machine types
+NO_REQUEST: Final = "cpu request missing"
+
+
+class Rule(NamedTuple):
+    """How samples become windows; see Settings."""
+
+    samples: int = 12
+    late: Seconds = 900.0
+    skew: Seconds = 300.0
+    spread: Ratio = 0.25
+    days: int = 7
+    windows: int = 3
+
+
+class Kept(NamedTuple):
+    """The busiest hour of a day."""
+
+    hour: int  # hours since the epoch
+    judged: Judged
+
+
+class Past:
+    """One kind on one machine type: the busiest hour of each of the last days, and how much was seen of it."""
+
+    __slots__ = ("days", "pod_hours")
+
+    def __init__(self) -> None:
+        self.days: tuple[Kept, ...] = ()  # oldest first
+        self.pod_hours = 0.0
+
+    def add(self, kept: Kept, pod_hours: float, days: int) -> None:
+        """A window is complete."""
+        day = _day(kept.hour)
+        best = {_day(one.hour): one for one in self.days}
+        if day not in best or kept.judged.total >= best[day].judged.total:
+            best[day] = kept
+        newest = max(best)
+        self.days = tuple(best[day] for day in sorted(best) if day > newest - days)
+        self.pod_hours += pod_hours
+
+    def forget(self, before: int) -> None:
+        """Days that are over for long say nothing any more."""
+        self.days = tuple(one for one in self.days if _day(one.hour) >= before)
+
+
+class _Seen:
+    """One pod in one hour: by container, seconds seen, then sum and count of every kind."""
+
+    __slots__ = ("cpu", "rows")
+
+    def __init__(self, cpu: MilliCores) -> None:
+        self.cpu = cpu
+        self.rows: dict[str, list[float]] = {}
+
+
+class Line:
+    """One service on one machine type."""
+
+    __slots__ = ("last", "machine", "open", "past")
+
+    def __init__(self, machine: str) -> None:
+        self.machine = machine
+        self.open: dict[int, dict[str, _Seen]] = {}  # by hour, by uid
+        self.past: dict[str, Past] = {}  # by kind
+        self.last: Seconds = 0.0  # newest sample
+
+
+class _Place(NamedTuple):
+    """Where the samples of a pod go in the hour it was asked for."""
+
+    hour: int
+    line: Line
+    seen: _Seen
+    containers: Mapping[str, str]  # runtime id -> name; empty: nobody told, so
+    only: str  # a pod of one container needs nobody to name it
+
+
+class Measured:
+    """See module docstring. By key of a service, `rule`: how, as it is set; `remembered`: what a former life saw."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        kinds: Mapping[str, ProfiledKind],
+        rule: Callable[[str], Rule],
+        remembered: Callable[[str], Sequence[Observation]],
+    ) -> None:
+        self._cluster, self._rule, self._remembered = cluster, rule, remembered
+        self._kinds = tuple(kind for _, kind in sorted(kinds.items()) if kind.measured)
+        self._fields = tuple(len(kind.measured) for kind in self._kinds)
+        self._read = _reader([field for kind in self._kinds for field in kind.measured])
+        self.lines: dict[str, dict[str, Line]] = {}  # by key, by machine type
+        self.lacks: dict[str, str] = {}  # why a service has no value of a kind per core
+        self._count = 0
+        self._full: dict[str, NodeUsage] = {}
+        self._places: dict[str, _Place] = {}
+
+    # -- folding -----------------------------------------------------------------------------------------------------
+
+    def take(self, told: NodeUsage, at: Seconds) -> Mapping[str, int]:
+        """Count one report's samples; what was left out, by reason. Cost: O(its containers)."""
+        if not told.since:
+            self._full[told.node] = told
+        usage, skew = completed(told, self._full.get(told.node)), self._rule("").skew
+        if usage is None or not self._read:
+            return {}
+        if not told.at - at <= skew:  # NaN neither
+            return {"from the future": len(usage.containers)}
+        if not 0 < usage.period <= DAY:
+            return {"without a period": len(usage.containers)}
+        left_out: dict[str, int] = {}
+        hour = int(told.at // HOUR)
+        is_late = at > (hour + 1) * HOUR + self._rule("").late
+        for container in usage.containers:
+            values = self._read(container)
+            if all(value is None for value in values):
+                continue
+            why = "late" if is_late else self._sample(container, values, hour, told.at, usage.period)
+            if why:
+                left_out[why] = left_out.get(why, 0) + 1
+        return left_out
+
+    def _sample(self, one: ContainerUsage, values: Sequence[Any], hour: int, at: Seconds, period: Seconds) -> str:
+        place = self._places.get(one.uid)
+        if place is None or place.hour != hour:
+            found = self._place(one.uid, hour)
+            if isinstance(found, str):
+                return found
+            place = self._places[one.uid] = found
+        name = place.containers.get(one.container, "") if place.containers else place.only
+        if not name:
+            return "of a container nobody named"
+        rows = place.seen.rows
+        row = rows.get(name)
+        if row is None:
+            row = rows[name] = [0.0] * (1 + 2 * len(self._kinds))
+        start, is_odd = 0, False
+        row[0] += period
+        for i, count in enumerate(self._fields):
+            mine = values[start : start + count]
+            start += count
+            if None in mine:
+                continue
+            amount = sum(mine)
+            if 0 <= amount <= LARGEST and min(mine) >= 0:
+                row[1 + 2 * i] += amount
+                row[2 + 2 * i] += 1
+            else:
+                is_odd = True
+        place.line.last = max(place.line.last, at)
+        return "no amount" if is_odd else ""
+
+    def _place(self, uid: str, hour: int) -> _Place | str:
+        pod = self._cluster.pods.get(uid)
+        if pod is None:
+            return "of a pod nobody placed"
+        key, machine = profile_key(pod.workload), self._machine(pod.node)
+        lines = self.lines.get(key)
+        if lines is None:
+            lines = self.lines[key] = self._restored(key)
+        line = lines.get(machine)
+        if line is None:
+            if self._count >= MOST_LINES:
+                return "of more services than are kept"
+            line = lines[machine] = Line(machine)
+            self._count += 1
+        asked, containers = pod.workload.requests, pod.workload.containers
+        seen = line.open.setdefault(hour, {}).setdefault(uid, _Seen(0))
+        seen.cpu = asked.get(CPU, 0) + asked.get(RECLAIMED_CPU, 0)
+        return _Place(hour, line, seen, pod.containers, containers[0].name if len(containers) == 1 else "")
+
+    def _machine(self, node: str) -> str:
+        known = self._cluster.nodes.get(node)
+        return known.labels.get(MACHINE_LABEL, "") if known is not None else ""
+
+    def leave(self, uid: str) -> None:
+        """A pod is gone."""
+        self._places.pop(uid, None)
+
+    def prune(self, hour: int) -> None:
+        """Forget where pods were that have said nothing since the hour before this one."""
+        self._places = {uid: place for uid, place in self._places.items() if place.hour >= hour - 1}
+
+    def forget_node(self, node: str) -> None:
+        """A node is gone."""
+        self._full.pop(node, None)
+
+    # -- windows -----------------------------------------------------------------------------------------------------
+
+    def close(self, key: str, at: Seconds) -> None:
+        """Make windows of the service's hours that are over, and forget days that are over for long."""
+        rule = self._rule(key)
+        for line in self.lines.get(key, {}).values():
+            for hour in sorted(line.open):
+                if at >= (hour + 1) * HOUR + rule.late:
+                    self._close(key, line, hour, line.open.pop(hour), rule)
+            for past in line.past.values():
+                past.forget(int(at // DAY) - rule.days)
+
+    def _close(self, key: str, line: Line, hour: int, pods: Mapping[str, _Seen], rule: Rule) -> None:
+        for i, kind in enumerate(self._kinds):
+            amounts, count, seconds = list[dict[str, float]](), 0.0, 0.0
+            for _, seen in sorted(pods.items()):
+                rows = {name: row for name, row in sorted(seen.rows.items()) if row[2 + 2 * i]}
+                if rows and kind.per_core and seen.cpu <= 0:
+                    self.lacks[key] = NO_REQUEST
+                    continue
+                cores = seen.cpu / 1000 if kind.per_core else 1.0
+                if rows:
+                    amounts.append({name: row[1 + 2 * i] / row[2 + 2 * i] / cores for name, row in rows.items()})
+                    count += sum(row[2 + 2 * i] for row in rows.values())
+                    seconds += max(row[0] for row in rows.values())
+            if amounts and count >= rule.samples:
+                self.lacks.pop(key, None)
+                kept = Kept(hour, judge(amounts, rule.spread))
+                line.past.setdefault(kind.name, Past()).add(kept, seconds / HOUR, rule.days)
+
+    def observations(self, key: str) -> tuple[Observation, ...]:
+        """As they are published: of each kind and machine type the busiest windows, in the order of time."""
+        most, found = self._rule(key).windows, list[Observation]()
+        for machine, line in sorted(self.lines.get(key, {}).items()):
+            for kind, past in sorted(line.past.items()):
+                busiest = sorted(past.days, key=lambda one: (-one.judged.total, one.hour))[:most]
+                if busiest:
+                    found.append(_observation(kind, machine, sorted(busiest), past.pod_hours))
+        return tuple(found)
+
+    def _restored(self, key: str) -> dict[str, Line]:
+        lines: dict[str, Line] = {}
+        for one in self._remembered(key):
+            if self._count >= MOST_LINES:
+                break
+            if one.machine not in lines:
+                lines[one.machine] = Line(one.machine)
+                self._count += 1
+            line = lines[one.machine]
+            past = line.past.setdefault(one.kind, Past())
+            past.pod_hours = one.pod_hours
+            for window in one.windows:
+                line.last = max(line.last, window.start + window.length)
+                told = Judged(tuple(sorted(window.containers.items())), one.spread, 1, one.stable)
+                past.add(Kept(int(window.start // HOUR), told), 0.0, self._rule(key).days)
+        return lines
+
+    def drop(self, key: str) -> None:
+        """Forget a service."""
+        self._count -= len(self.lines.pop(key, {}))
+        self.lacks.pop(key, None)
+
+    def last(self, key: str) -> Seconds:
+        """When a service was measured last; 0: never."""
+        return max((line.last for line in self.lines.get(key, {}).values()), default=0.0)
+
+    def validate(self) -> None:
+        """Lines are counted, and what is kept is in order."""
+        assert self._count == sum(map(len, self.lines.values())), "lines are miscounted"
+        for key, lines in self.lines.items():
+            for line in lines.values():
+                for past in line.past.values():
+                    days = [_day(one.hour) for one in past.days]
+                    assert days == sorted(set(days)), f"days of {key} are out of order: {days}"
+
+
+def _observation(kind: str, machine: str, kept: Sequence[Kept], pod_hours: float) -> Observation:
+    spreads = [one.judged.spread for one in kept if one.judged.spread is not None]
+    return Observation(
+        kind=kind,
+        machine=machine,
+        windows=tuple(Window(start=one.hour * HOUR, containers=dict(one.judged.containers)) for one in kept),
+        pod_hours=round(pod_hours, 1),
+        spread=round(max(spreads), 3) if spreads else None,
+        stable=all(one.judged.stable for one in kept),
+    )
+
+
+def _day(hour: int) -> int:
+    return hour // 24
+
+
+def _reader(fields: Sequence[str]) -> Callable[[ContainerUsage], tuple[Any, ...]] | None:
+    if not fields:
+        return None
+    read = attrgetter(*fields)
+    return read if len(fields) > 1 else lambda one: (read(one),)
