@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from neap.common.model.resource import Resources
 
+MOST_HOURS = 1000  # of one course: six weeks
+
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
     """How one amount came about, in whole units (milli-cores, bytes)."""
@@ -20,6 +22,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     arithmetic: str  # "1200 = 1000 (p95 over 14 d) x 1.20, at least 100 by bound"
     confidence: float  # 0..1, with the length of the history
     bound: str = ""  # "min" or "max" if a bound decided
+    memory: tuple[float, ...] = ()  # what the rule remembers; nobody else reads it
 
 
 class ContainerSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,33 @@ class ContainerSize(msgspec.Struct, frozen=True, kw_only=True):
     startup: Resources = {}  # peak of the first minutes, kept apart
     oom_kills: int = 0  # in the window, over all replicas
     worst_replica: str = ""  # whose memory decided, where one did
+    least: Resources = {}  # the bounds that targets are held within, where there are any
+    most: Resources = {}
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How the pods of a service fared over a while, as far as their nodes reported."""
+
+    seconds: float
+    pods: int
+    oom_kills: int
+    throttled: float | None = None  # mean share of the time spent throttled
+    stalled: float | None = None  # mean share of the time in which some task waited for a CPU
+    starved: float | None = None  # the same for memory
+
+
+class Applying(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of size under way or done, and what there was before it, so that it can be taken back."""
+
+    version: str
+    at: float
+    requests: dict[str, Resources]  # by container, whole units: what was asked for before
+    limits: dict[str, Resources] = {}
+    to: dict[str, Resources] = {}  # what it was changed to
+    before: Health | None = None
+    outcomes: dict[str, int] = {}  # by outcome, how many pods said so
+    said: dict[str, str] = {}  # by pod, what it says that is not done
+    rollbacks: int = 0  # in a row
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +79,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     waits: str = ""  # why there is no target yet: "preparing: 3 h of 24 h seen"
     state: str = ""  # of applying: "", "applying", "applied", "rolled back", "refused", with `why`
     why: str = ""
+    applying: Applying | None = None  # the change it speaks of
 
 
 class ResizeHow(StrEnum):
@@ -89,6 +120,16 @@ class Resized(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Course(msgspec.Struct, frozen=True, kw_only=True):
+    """What the replicas of a container used of one resource, hour by hour: cores, bytes. None: not seen."""
+
+    container: str
+    resource: str
+    start: float  # of the first hour, seconds since the epoch
+    avg: Annotated[tuple[float | None, ...], Meta(max_length=MOST_HOURS)] = ()
+    max: Annotated[tuple[float | None, ...], Meta(max_length=MOST_HOURS)] = ()
+
+
 class ApplyRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Apply the recommendation of this service, or take it back."""
 
@@ -97,6 +138,7 @@ class ApplyRequest(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     undo: bool = False
     how: ResizeHow = ResizeHow.BEST
+    show: bool = False  # change nothing, only answer with what it rests on
 
 
 class ApplyAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,3 +147,4 @@ class ApplyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool
     says: str
     version: str = ""
+    courses: Annotated[tuple[Course, ...], Meta(max_length=128)] = ()
