@@ -36,3 +36,11 @@ class ScalingPlan(msgspec.Struct, frozen=True, kw_only=True):
     forecast: str = ""  # version it rests on; empty: none, or switched off
     flags: tuple[str, ...] = ()  # "clamped by most", "prediction off: loses to seasonal naive"
     arithmetic: str = ""
+    manner: str = ""  # of scaling, the one that proved best for this service
+    peak: int | None = None  # replicas the highest point of the forecast needs
+    peak_at: float | None = None
+    acts_at: float | None = None  # when more would be started for what comes; None: what there is suffices
+    short: float = 0.0  # seconds, on paper, since it is scaled: the load was above what ready replicas can do
+    paid: float = 0.0  # replicas x seconds, on paper
+    autoscaler_short: float = 0.0  # the same under the autoscaler's own rule
+    autoscaler_paid: float = 0.0

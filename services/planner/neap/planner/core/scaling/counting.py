@@ -1,0 +1,125 @@
+"""One service's replicas at one time, from what is known of it; and the sentence with the arithmetic. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from neap.common.model.forecast import Forecast
+from neap.common.model.resource import CPU, RECLAIMED_CPU
+from neap.common.model.workload import Workload
+from neap.common.units import Cores, Seconds, format_duration
+from neap.foresight.cron import Bound, bounded
+from neap.foresight.manners import Judge, Manner
+from neap.foresight.scaling import Decision, Load, Rules, Wishes, decide, look_ahead, replicas_for
+from neap.planner.core.scaling.settings import Scaling
+
+ENOUGH: Final = 3  # measured starts
+SLOW: Final = 0.9  # of ten starts nine are as quick
+NO_REQUEST: Final = "no CPU request and no target_cores: nothing to aim at"
+NO_REPLICA: Final = "no replica runs: left as it is"
+NO_USE: Final = "no use measured of any replica"
+NO_FORECAST: Final = "prediction off: no forecast that may drive"
+NOT_FOLLOWED: Final = "prediction not followed: it cost more than it saved in the last days"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What one replica should use and can do, cores."""
+
+    target: Cores
+    full: Cores
+
+
+def aim_of(workload: Workload, settings: Scaling) -> Aim | None:
+    """By the request, or by the setting; None: neither is there."""
+    requests = workload.requests
+    request = (requests.get(CPU, 0) or requests.get(RECLAIMED_CPU, 0)) / 1000
+    if settings.target_cores > 0:
+        return Aim(settings.target_cores, max(settings.target_cores / settings.target, request * settings.full))
+    return Aim(request * settings.target, request * settings.full) if request > 0 else None
+
+
+def start_of(starts: Sequence[Seconds], settings: Scaling) -> Seconds:
+    """How long a start takes: of ten nine are as quick. The setting, while too few were measured."""
+    known = sorted(starts)
+    return known[math.ceil(SLOW * len(known)) - 1] if len(known) >= ENOUGH else settings.start
+
+
+def lead_of(start: Seconds, settings: Scaling) -> Seconds:
+    """How far ahead: a start, and until the next look."""
+    return settings.lead or start + settings.period
+
+
+def rules_of(aim: Aim, settings: Scaling, bounds: Sequence[Bound], at: Seconds) -> tuple[Rules, str]:
+    """The rules at a time, and which bound of the clock holds."""
+    least, most, by = bounded(bounds, at, settings.least, settings.most)
+    rules = Rules(
+        aim.target, aim.full, least, most, settings.tolerance, settings.hold, settings.up, settings.pods_up,
+        settings.down,
+    )  # fmt: skip
+    return rules, by
+
+
+def ahead(forecast: Forecast | None, at: Seconds, lead: Seconds) -> tuple[float | None, float | None]:
+    """The highest expected and unlikely use within the lead."""
+    if forecast is None:
+        return None, None
+    expected = look_ahead(forecast.start, forecast.step, forecast.values, at, lead)
+    return expected, look_ahead(forecast.start, forecast.step, forecast.p99, at, lead) if forecast.p99 else None
+
+
+def counted(at: Seconds, load: Load, rules: Rules, wishes: Wishes, judge: Judge, lead: Seconds) -> Decision:
+    """Under the manner in force."""
+    manner = judge.manner
+    own = Load(load.use, load.now, load.ready, *_followed(load, manner), judge.glance.burst(manner, rules))
+    held = Rules(
+        rules.target, rules.full, rules.least, rules.most, rules.tolerance, lead if manner.quick else rules.hold,
+        rules.up, rules.pods_up, rules.down,
+    )  # fmt: skip
+    return decide(at, own, held, wishes)
+
+
+def _followed(load: Load, manner: Manner) -> tuple[float | None, float | None]:
+    if not manner.ahead or load.expected is None:
+        return None, None
+    return manner.ahead * load.expected, load.unlikely if manner.wary else None
+
+
+@dataclass(frozen=True)
+class Coming:
+    """The highest point of what is expected, and when it would be acted for."""
+
+    peak: int
+    peak_at: Seconds
+    acts_at: Seconds | None  # None: what there is suffices
+
+
+def coming(forecast: Forecast, rules: Rules, now: int, at: Seconds, lead: Seconds) -> Coming | None:
+    """What the rest of a forecast needs; None: it is over."""
+    steps = [
+        (max(at, forecast.start + place * forecast.step), replicas_for(value, rules.target))
+        for place, value in enumerate(forecast.values)
+        if forecast.start + (place + 1) * forecast.step > at
+    ]
+    if not steps:
+        return None
+    peak_at, peak = max(steps, key=lambda step: (step[1], -step[0]))
+    beyond = next((when for when, needed in steps if needed > now * (1 + rules.tolerance)), None)
+    return Coming(min(peak, rules.most), peak_at, None if beyond is None else max(at, beyond - lead))
+
+
+def arithmetic(load: Load, rules: Rules, decision: Decision, lead: Seconds, by: str) -> str:
+    """The whole sum in one line."""
+    used = f"{load.use:.2f} cores by {load.ready} of {load.now} ready at {rules.target:.3g} each -> {decision.native}"
+    told = "no forecast"
+    if load.expected is not None:
+        unlikely = f", unlikely {load.unlikely:.2f} at {rules.full:.3g}" if load.unlikely is not None else ""
+        needed = max(replicas_for(load.expected, rules.target), replicas_for(load.unlikely or 0.0, rules.full))
+        told = (
+            f"expected {load.expected:.2f} within {format_duration(lead)} at {rules.target:.3g}{unlikely} -> {needed}"
+        )
+    bounds = f"within {rules.least}..{rules.most}" + (f" by {by!r}" if by else "")
+    return f"{used}; {told}; {bounds} -> {decision.desired}"
