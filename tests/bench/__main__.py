@@ -18,16 +18,53 @@ from rich.console import Console
 from rich.table import Table
 
 from neap.common.runtime.clock import stopwatch, wall_seconds
-from tests.bench import affinity, agent, bind, bus, cards, decide, fold, kube, mirror, node, openb, place, replay, store
+from tests.bench import (
+    affinity,
+    agent,
+    bind,
+    bus,
+    cards,
+    decide,
+    fold,
+    forecasts,
+    history,
+    kube,
+    mirror,
+    node,
+    openb,
+    peaks,
+    place,
+    profiles,
+    replay,
+    scaling,
+    sizes,
+    store,
+    tides,
+)
 from tests.bench.measure import Row
 
 OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 PARTS: dict[str, Callable[[], Iterator[Row] | AsyncIterator[Row]]] = {
     "bus": bus.rows, "store": store.rows, "fold": fold.rows, "decide": decide.rows, "node": node.rows,
     "agent": agent.rows, "affinity": affinity.rows, "cards": cards.rows, "place": place.rows, "openb": openb.rows,
-    "replay": replay.rows, "kube": kube.rows, "mirror": mirror.rows, "bind": bind.rows,
+    "replay": replay.rows, "kube": kube.rows, "mirror": mirror.rows, "bind": bind.rows, "profiles": profiles.rows,
+    "forecasts": forecasts.rows,
+    "scaling": scaling.rows, "sizes": sizes.rows, "peaks": peaks.rows,
+    "tides": tides.rows, "history": history.rows,
 }  # fmt: skip
-BY_NAME: set[str] = {"openb", "replay", "mirror", "bind"}  # measured only when asked for: they take minutes
+BY_NAME: set[str] = {
+    "profiles",
+    "forecasts",
+    "history",
+    "openb",
+    "replay",
+    "scaling",
+    "mirror",
+    "bind",
+    "peaks",
+    "sizes",
+    "tides",
+}  # measured only when asked for: they take minutes
 
 
 def main(names: list[str]) -> int:

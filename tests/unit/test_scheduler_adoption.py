@@ -123,3 +123,14 @@ def test_in_the_end_everybody_is_held_where_he_runs_and_nobody_who_is_gone(
             assert world.node_of(pod.uid) == ""
         elif pod.uid in runs:
             assert world.node_of(pod.uid) == runs[pod.uid]
+
+
+def test_a_pod_that_is_said_to_run_where_no_node_can_be_called_so_is_refused_and_nothing_stops() -> None:
+    world = World(a_node("n1", cores=4))
+    for node in ("a" * 300, "n_1", "n 1", "*"):
+        world.machine.handle(
+            Arrived(world.at, Submitted(at=world.at, source="t", workload=an_owner("u"), node=node), "", 9)
+        )
+    world.submit(an_owner("ours"))
+    assert world.node_of("ours") == "n1"
+    assert world.node_of("u") == ""

@@ -91,3 +91,12 @@ def test_owners_go_everywhere_when_the_planner_is_silent_or_its_pool_is_gone() -
     world.pass_time(2.0)
     assert {world.node_of(f"o{i}") for i in range(2)} == {"n1", "n2"}
     assert world.node_of("g") == "", "a node that was turning takes no guest because its planner fell silent"
+
+
+def test_a_node_that_appears_after_its_pool_was_told_is_on_its_side() -> None:
+    world = a_world("n1")
+    world.tell(says(n1=ONLINE, n2=OFFLINE), Arrived(0.0, a_node("n2", cores=8)), Arrived(0.0, an_offer("n2")))
+    world.submit(*(an_owner(f"o{i}", cores=4) for i in range(3)), a_guest("g"))
+    world.pass_time(1.0)
+    assert sorted(world.node_of(f"o{i}") for i in range(3)) == ["", "n1", "n1"]
+    assert world.node_of("g") == "n2"

@@ -75,7 +75,9 @@ class _Pass:
 
     def _measured(self, asks: Sequence[Ask]) -> dict[str, NDArray[np.float64]]:
         """What every node has room for; a pod larger than the widest node is nobody's measure."""
-        cpu, memory = (max(sizes, default=0) for sizes in ([n.cpu for n in self._nodes], [n.memory for n in self._nodes]))
+        cpu, memory = (
+            max(sizes, default=0) for sizes in ([n.cpu for n in self._nodes], [n.memory for n in self._nodes])
+        )
         fitting = [ask for ask in asks if ask.cpu <= cpu and ask.memory <= memory]
         largest = (max((ask.cpu for ask in fitting), default=0), max((ask.memory for ask in fitting), default=0))
         sizes = {(node.cpu, node.memory): None for node in self._nodes if node.present}

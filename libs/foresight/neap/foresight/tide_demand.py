@@ -32,6 +32,8 @@ from neap.common.units import DAY, Cores, MilliCores, Ratio, Seconds
 from neap.foresight.series import Values
 
 SLOT: Final[Seconds] = 1800.0  # of the habit
+LEAST_USED: Final[Cores] = 0.001  # less is no use: nothing is in proportion to it
+MOST_USED: Final[Cores] = 1e9  # more is no pool
 WEEK: Final = 7  # days that are looked back
 
 
@@ -100,7 +102,7 @@ class Demand:
     @property
     def times(self) -> Values:
         """Of the rows."""
-        return self.start + self.step * np.arange(len(self.need))
+        return np.asarray(self.start + self.step * np.arange(len(self.need)), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,16 @@ def demand(seen: Outlook, at: Seconds, *, margin: Ratio, early: Seconds) -> Dema
         return "the forecast is empty"
     if not (np.isfinite(band).all() and math.isfinite(seen.start) and math.isfinite(seen.step)):
         return "the forecast has values that are no numbers"
-    if not (math.isfinite(seen.now.used) and seen.now.used >= 0 and seen.now.asked >= 0):
-        return f"use now is no number: {seen.now.used}"
+    if not (0 <= seen.now.used <= MOST_USED and seen.now.asked >= 0):  # NaN neither
+        return f"use now is no number of cores: {seen.now.used:g}"
+    if band.max() > MOST_USED:
+        return f"the forecast is beyond any pool: {band.max():g} cores"
     skip = max(0, math.floor((at - seen.start) / seen.step))
     if skip >= len(band):
         return f"the forecast ended {at - seen.start - len(band) * seen.step:.0f} s ago"
     used = np.maximum(band[skip:], 0.0) * (1.0 + margin)
     start = seen.start + skip * seen.step
-    times = start + seen.step * np.arange(len(used))
+    times = np.asarray(start + seen.step * np.arange(len(used)), dtype=np.float64)
     grown = seen.now.asked * seen.habit.growth(at, times)
     placed = np.maximum(asked(used, seen.now, seen.peak), grown)
     per = seen.memory / seen.now.asked if seen.now.asked > 0 else 0.0
@@ -144,7 +148,7 @@ def demand(seen: Outlook, at: Seconds, *, margin: Ratio, early: Seconds) -> Dema
 def asked(used: Values, now: Point, peak: Point | None) -> Values:
     """Milli-cores that are requested at a use, see module docstring; without any use, what is asked now."""
     points = sorted(
-        (point for point in (now, peak) if point is not None and point.used > 0), key=lambda point: point.used
+        (point for point in (now, peak) if point is not None and point.used >= LEAST_USED), key=lambda point: point.used
     )
     if not points:
         return np.full(len(used), float(now.asked))

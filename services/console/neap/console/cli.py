@@ -13,8 +13,15 @@ from typing import Annotated, Any, Final
 import typer
 
 from neap.common.errors import InputError, NeapError, SettingsError
+from neap.console.cli_forecast import forecast
+from neap.console.cli_history import history_app
+from neap.console.cli_overcommit import overcommit_app
 from neap.console.cli_policy import pause_app, policy_app
+from neap.console.cli_profile import machine_types, predict, profile, waste
+from neap.console.cli_recommend import recommend
+from neap.console.cli_scaling import scaling
 from neap.console.cli_sim import assess, sim_app
+from neap.console.cli_tide import tide_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=__doc__)
 why_app = typer.Typer(no_args_is_help=True, help="Why is it so? The trail of an object: what, when, why, numbers, who.")
@@ -25,10 +32,20 @@ app.add_typer(why_app, name="why")
 app.add_typer(bus_app, name="bus")
 app.add_typer(config_app, name="config")
 app.add_typer(schedule_app, name="schedule")
+app.add_typer(history_app, name="history")
+app.add_typer(overcommit_app, name="overcommit")
 app.add_typer(policy_app, name="policy")
 app.add_typer(pause_app, name="pause")
 app.add_typer(sim_app, name="sim")
+app.add_typer(tide_app, name="tide")
 app.command()(assess)
+app.command()(recommend)
+app.command()(forecast)
+app.command()(machine_types)
+app.command()(predict)
+app.command()(profile)
+app.command()(scaling)
+app.command()(waste)
 
 Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]

@@ -1,6 +1,6 @@
-"""`python -m neap.evictor`: the evictor as a process of its own."""
+"""`python -m neap.planner`: the planner as a process of its own."""
 
 from neap.common.runtime.main import main
 
 if __name__ == "__main__":
-    main("evictor")
+    main("planner")

@@ -36,7 +36,7 @@ from neap.common.model.node import NodeObject
 from neap.common.model.past import HistoryPage, PastUsage
 from neap.common.model.placement import LedgerEntry
 from neap.common.model.policy import PolicyDocument
-from neap.common.model.profile import ProfileAnswer, ProfileRequest, ServiceProfile
+from neap.common.model.profile import MachineTypes, ProfileAnswer, ProfileRequest, ServiceProfile
 from neap.common.model.ratios import NodeRatios
 from neap.common.model.recommendation import ApplyAnswer, ApplyRequest, Recommendation, Resize, Resized
 from neap.common.model.scaling import ScalingPlan
@@ -136,6 +136,10 @@ PROFILES: Final[State[ServiceProfile]] = State(
     doc="What a service uses of every profiled kind, and when.",
     bucket="neap-profiles",
 )
+MACHINE_TYPES: Final[State[MachineTypes]] = State(
+    "{cluster}", MachineTypes, says=("planner",), hears=("scheduler", "gateway", "console"), bucket="neap-machines",
+    doc="The generations of machines and how fast they are; only ratios count.",
+)  # fmt: skip
 ADVICE: Final[State[NodeAdvice]] = State(
     "{node}",
     NodeAdvice,
@@ -232,7 +236,7 @@ RECOMMENDATIONS: Final[State[Recommendation]] = State(
     doc="What a service's containers should ask for, with the arithmetic.",
 )  # fmt: skip
 RATIOS: Final[State[NodeRatios]] = State(
-    "{node}", NodeRatios, says=("planner",), hears=("scheduler", "gateway", "console"), bucket="neap-ratios",
+    "{node}", NodeRatios, says=("planner",), hears=("planner", "scheduler", "gateway", "console"), bucket="neap-ratios",
     doc="How much more than it has a node may sell just now.",
 )  # fmt: skip
 TIDES: Final[State[TidePool]] = State(
@@ -386,7 +390,7 @@ APPLY: Final[Endpoint[ApplyRequest, ApplyAnswer]] = Endpoint(
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
     NODE_USAGE, NODE_APPLIED, TOPOLOGY, NODES, PROFILES, ADVICE, HEADROOM, DEVICES, ENFORCEMENT, POLICY, DAY_REPORT,
     EVICTING, EVICTION_TOKENS, APART, MEMORY, API_SHARES, WORKLOAD, PRESSURE, PREEMPTIONS, TRAIL, PLACEMENTS, EVICTIONS,
-    HISTORY, FORECASTS, RECOMMENDATIONS, RATIOS, TIDES, SCALING, RESIZED, RESIZES, PAST,
+    HISTORY, FORECASTS, RECOMMENDATIONS, RATIOS, TIDES, SCALING, RESIZED, RESIZES, PAST, MACHINE_TYPES,
 )  # fmt: skip
 STREAMS: Final = (
     WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM,

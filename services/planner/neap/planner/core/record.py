@@ -1,6 +1,8 @@
 """What was used, as far as the planner saw it: the reading side of the history, which every desk plans from.
 
-Units: cores and bytes. Means are over time, per STEP or per hour; what was not seen is NaN, never zero.
+Units: cores and bytes. Means are over time, per STEP or per hour; what was not seen is NaN, never zero. A series
+begins with the first and ends with the last value that is known, so its end tells how old it is. Windows under way are
+not part of it. Amounts are within 0.02 %, which is what two bytes can hold.
 """
 
 from __future__ import annotations

@@ -14,8 +14,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from neap.common.contract.channel import escape
+from neap.common.errors import InputError
 from neap.common.model.advice import Headroom
 from neap.common.model.device import DeviceState
+from neap.common.model.lifecycle import Submitted
 from neap.common.model.node import NodeObject
 from neap.common.model.profile import ServiceProfile
 from neap.common.model.ratios import NodeRatios
@@ -35,7 +38,7 @@ class Flaw(NamedTuple):
     """What is wrong: the field and the sort for counting, the sentence for people."""
 
     field: str
-    why: str  # negative, beyond, twice, too many, owned
+    why: str  # negative, beyond, twice, too many, owned, unusable
     said: str
 
 
@@ -113,6 +116,14 @@ def _ratios(told: Iterable[tuple[str, float]], count: int) -> Iterator[Flaw]:
             yield Flaw("ratios", why, f"ratio of {kind[:64]} {ratio:g} is not within 0..{MOST_RATIO:g}")
 
 
+def _submitted(told: Submitted) -> Iterator[Flaw]:
+    if told.node:
+        try:
+            escape(told.node)
+        except InputError as error:  # there can be no ledger of it
+            yield Flaw("node", "unusable", f"it is said to run on {error}")
+
+
 def _device_state(told: DeviceState) -> Iterator[Flaw]:
     yield from _too_many("cards", told.cards, MOST_ZONES)
     yield from _vast("cards", told.cards)
@@ -175,4 +186,5 @@ _CHECKS: Final[Mapping[type, Callable[[Any], Iterator[Flaw]]]] = {
     NodeRatios: _node_ratios,
     DeviceState: _device_state,
     ServiceProfile: _profile,
+    Submitted: _submitted,
 }

@@ -8,12 +8,14 @@ Source: neap.common.model.tide, the table of states.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from typing import Final
 
 import numpy as np
 
+from neap.common.model.placement import Placement
 from neap.common.model.tide import LAPSE, Side, TideNode, TidePool, Turning
+from neap.common.model.topology import NodeTopology
 from neap.common.units import Seconds
 from neap.scheduler.core.nodes.change import NodeChanged
 from neap.scheduler.core.nodes.columns import Columns
@@ -32,21 +34,33 @@ class Sides(Keeper):
 
     def __init__(self, columns: Columns, changes: set[NodeChanged]) -> None:
         self._columns, self._changes = columns, changes
-        self._pools: dict[str, tuple[Seconds, tuple[int, ...]]] = {}  # heard when, of which rows
+        self._pools: dict[str, tuple[Seconds, dict[str, tuple[int, str]]]] = {}  # said when; side and sentence by node
+        self._rows: dict[str, int] = {}  # of nodes that are there
         self._why: dict[int, str] = {}
         columns.facts[WHY], columns.facts[SIDES] = self._why, self
         columns.add(SIDE, np.int8)
 
-    def tell(self, said: TidePool, row_of: Callable[[str], int], at: Seconds) -> Iterable[int]:
+    def describe(self, row: int, topology: NodeTopology, held: Iterable[Placement]) -> Iterable[int]:  # noqa: ARG002
+        """A node of which something may have been said before it was there."""
+        self._rows[topology.node] = row
+        for _, told in self._pools.values():
+            if topology.node in told:
+                self._set(row, *told[topology.node])
+        return ()
+
+    def tell(self, said: TidePool, at: Seconds) -> Iterable[int]:
         """What the planner says of a pool now; it replaces what it said before. The rows that changed."""
-        before = self._pools.pop(said.pool, (0.0, ()))[1]
-        told = {row_of(node.node): (_side_of(node), _words(said.pool, node)) for node in said.nodes}
-        if told and at - said.at < LAPSE:
-            self._pools[said.pool] = (min(said.at, at), tuple(told))
-        else:
-            told = {}
-        changed = [row for row in before if row not in told and self._set(row, OPEN, "")]
-        return changed + [row for row, (side, why) in told.items() if self._set(row, side, why)]
+        before = self._pools.pop(said.pool, (0.0, {}))[1]
+        told = {node.node: (_side_of(node), _words(said.pool, node)) for node in said.nodes}
+        told = told if at - said.at < LAPSE else {}  # NaN neither
+        if told:
+            self._pools[said.pool] = (min(said.at, at), told)
+        changes = dict.fromkeys(before, (OPEN, "")) | told
+        return [
+            row
+            for node, change in changes.items()
+            if (row := self._rows.get(node)) is not None and self._set(row, *change)
+        ]
 
     def ask(self, _: Pod) -> Hashable:
         """Whether there are tides at all."""
@@ -55,10 +69,12 @@ class Sides(Keeper):
     def expire(self, at: Seconds) -> Iterable[int]:
         """What was not said again."""
         changed: list[int] = []
-        for _, rows in [kept for kept in self._pools.values() if at - kept[0] >= LAPSE]:
-            for row in rows:
-                side = AFTER.get(int(self._columns[SIDE][row]))
-                if side is not None and self._set(row, side, "nothing was said of its tide for long"):
+        for _, told in [kept for kept in self._pools.values() if at - kept[0] >= LAPSE]:
+            for node in told:
+                row = self._rows.get(node)
+                side = AFTER.get(int(self._columns[SIDE][row])) if row is not None else None
+                if row is not None and side is not None:
+                    self._set(row, side, "nothing was said of its tide for long")
                     changed.append(row)
         return changed
 

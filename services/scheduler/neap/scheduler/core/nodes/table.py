@@ -231,7 +231,7 @@ class NodeTable:
     def heed(self, said: Evicting | Apart | NodeRatios | TidePool, at: Seconds) -> None:
         """What a node's evictor says (may guests go there), its advisor (who does not get on), the planner (how much)."""
         if isinstance(said, TidePool):
-            self._touch_all(self.sides.tell(said, self.row, at))
+            self._touch_all(self.sides.tell(said, at))
         elif isinstance(said, Apart):
             self.feuds.tell(self.row(said.node), said, at)
         elif isinstance(said, NodeRatios):
