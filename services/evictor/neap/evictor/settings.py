@@ -21,6 +21,7 @@ from neap.evictor.plugins.network_pressure import Settings as NetworkPressure
 from neap.evictor.plugins.numa_memory import Settings as NumaMemory
 from neap.evictor.plugins.reclaimed_overuse import Settings as ReclaimedOveruse
 from neap.evictor.plugins.rootfs_pressure import Settings as RootfsPressure
+from neap.evictor.plugins.tide_return import Settings as TideReturn
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,3 +63,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     network_pressure: NetworkPressure = NetworkPressure()
     rootfs_pressure: RootfsPressure = RootfsPressure()
     interference: InterferenceRule = InterferenceRule()
+    tide_return: TideReturn = TideReturn()

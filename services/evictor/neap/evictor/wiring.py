@@ -16,6 +16,7 @@ from neap.common.contract.catalogue import (
     PLACEMENTS,
     POLICY,
     PREEMPTIONS,
+    TIDES,
     TOPOLOGY,
 )
 from neap.common.runtime.plugins import load
@@ -66,6 +67,7 @@ def wire(settings: Settings, _: Outside) -> Service:
             watch(ADVICE.only(node=settings.node)),
             watch(TOPOLOGY.only(node=settings.node)),
             watch(EVICTION_TOKENS.only()),
+            watch(TIDES.only()),
             watch(POLICY.only(room="evictor")),
             watch(NODES.only(node=settings.node)),
             watch(MEMORY.only(room="evictor", node=settings.node)),

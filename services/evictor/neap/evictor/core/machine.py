@@ -21,14 +21,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from neap.common.contract.catalogue import ADVICE, EVICTING, EVICTION_TOKENS, HEADROOM, PLACEMENTS, TOPOLOGY
+from neap.common.contract.catalogue import EVICTING, EVICTION_TOKENS, PLACEMENTS
 from neap.common.contract.channel import Channel
-from neap.common.model.advice import Headroom, NodeAdvice
 from neap.common.model.evicting import Evicting, Token
 from neap.common.model.lifecycle import Preemption
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
 from neap.common.model.protection import may_leave
-from neap.common.model.topology import NodeTopology
+from neap.common.model.tide import TidePool
 from neap.common.model.usage import NodeUsage
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Count, Done, Event, Failed, Gone, Instruction, Put, Synced
@@ -131,8 +130,10 @@ class EvictorMachine:
             case Arrived(at=at, message=Preemption() as asked) if asked.node == self._settings.node:
                 self._requests.add(asked, at)
                 return self._serve(at)
+            case Arrived(message=TidePool() as pool):
+                self._scene.turn(pool, self._settings.node)
             case Arrived(at=at, message=message) if getattr(message, "node", "") == self._settings.node:
-                self._hear(message, at)
+                self._scene.hear(message, at)
             case Done(at=at, instruction=Put(value=Token() as token), outcome=revision):
                 return self._answered(token, at, int(revision), "")
             case Failed(at=at, instruction=Put(value=Token() as token), may_retry=may_retry):
@@ -158,24 +159,11 @@ class EvictorMachine:
 
     # -- what was heard ----------------------------------------------------------------------------------------------
 
-    def _hear(self, message: Any, at: Seconds) -> None:
-        match message:
-            case Headroom():
-                self._scene.lend(message, at)
-            case NodeAdvice():
-                self._scene.advise(message, at)
-            case NodeTopology():
-                self._scene.topology = message
-
     def _gone(self, channel: Channel[Any], subject: str, at: Seconds) -> None:
-        if channel is HEADROOM:
-            self._scene.lend(None, at)
-        elif channel is ADVICE:
-            self._scene.advise(None, at)
-        elif channel is TOPOLOGY:
-            self._scene.topology = None
-        elif channel is EVICTION_TOKENS:
+        if channel is EVICTION_TOKENS:
             self._asking.tokens.gone(subject)
+        else:
+            self._scene.gone(channel, subject, at)
 
     def _fold(self, entry: LedgerEntry, seq: int, at: Seconds) -> None:
         if entry.node != self._settings.node or 0 < seq <= self._ledger_seq:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 
+from neap.common.contract.catalogue import ADVICE, HEADROOM, TIDES, TOPOLOGY
+from neap.common.contract.channel import Channel
 from neap.common.model.advice import Headroom, NodeAdvice
+from neap.common.model.tide import LAPSE, Side, TideNode, TidePool, Turning
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import ContainerUsage, NodeUsage, completed
 from neap.common.units import Seconds
@@ -29,6 +33,7 @@ class Scene:
         self._headroom: Headroom | None = None
         self._advice: NodeAdvice | None = None
         self.starting: dict[str, Seconds] = {}  # guests that were seen to be placed, and not yet to run
+        self._turn: tuple[str, Seconds, TideNode] | None = None  # this node in its tide pool, and when that was said
 
     def recall(self, known: Memory) -> None:
         """What an earlier evictor knew, on top of what was heard by now."""
@@ -36,6 +41,44 @@ class Scene:
         self.squeeze = known.squeeze
         if self._advice is not None:
             self.squeeze = squeezed(known.squeeze, self._advice, self._advice.at)
+
+    def hear(self, message: object, at: Seconds) -> None:
+        """What is said of this node."""
+        match message:
+            case Headroom():
+                self.lend(message, at)
+            case NodeAdvice():
+                self.advise(message, at)
+            case NodeTopology():
+                self.topology = message
+            case _:
+                pass
+
+    def gone(self, channel: Channel[Any], subject: str, at: Seconds) -> None:
+        """Nobody says it any more."""
+        if channel is HEADROOM:
+            self.lend(None, at)
+        elif channel is ADVICE:
+            self.advise(None, at)
+        elif channel is TOPOLOGY:
+            self.topology = None
+        elif channel is TIDES and self._turn is not None and TIDES.tokens_of(subject)["pool"] == self._turn[0]:
+            self._turn = None
+
+    def turn(self, pool: TidePool, node: str) -> None:
+        """Where the nodes of a tide pool are; this node may be one of them."""
+        mine = next((one for one in pool.nodes if one.node == node), None)
+        if mine is not None:
+            self._turn = (pool.pool, pool.at, mine)
+        elif self._turn is not None and self._turn[0] == pool.pool:
+            self._turn = None
+
+    def _returns(self, at: Seconds) -> TideNode | None:
+        """This node, while it goes back to online services and the planner still says so."""
+        if self._turn is None or at - self._turn[1] > LAPSE:
+            return None
+        mine = self._turn[2]
+        return mine if mine.side is Side.ONLINE and mine.turning is not Turning.STEADY else None
 
     def lend(self, headroom: Headroom | None, at: Seconds) -> None:
         """What the node lends now; None: nobody says."""
@@ -109,4 +152,5 @@ class Scene:
             pools=pools_of(self.advice(at), containers),
             noisy=advice.noisy if (advice := self.advice(at)) is not None else (),
             evicted=evicted,
+            returns=self._returns(at),
         )

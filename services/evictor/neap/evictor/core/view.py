@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from neap.common.model.advice import Noisy
 from neap.common.model.resource import LARGEST, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
+from neap.common.model.tide import TideNode
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage
 from neap.common.model.workload import Workload
@@ -79,6 +80,7 @@ class View:
     pools: tuple[Pool, ...] = ()  # of owners; empty: no advice that is valid
     noisy: tuple[Noisy, ...] = ()  # guests that the newest advice says disturb an owner; empty: none that is valid
     evicted: Mapping[str, tuple[Seconds, ...]] | None = None  # by family: when members of it left this node
+    returns: TideNode | None = None  # it goes back to online services; None: it does not
 
 
 class Level(NamedTuple):
