@@ -18,7 +18,10 @@ from neap.common.kube.kind import Kind
 from neap.common.kube.objects import Narrow, Whatever
 from neap.common.kube.port import Kube, PatchStyle
 from neap.common.kube.rbac import GRANTS, LEASE
+from neap.common.kube.users import ROOMS
 from neap.common.testing.apiserver import ApiServer
+from neap.gateway.core.acts import ScaleOwner, SizeOwner, Written
+from neap.gateway.shell.hands import Hands
 from neap.gateway.shell.http import connect
 from neap.gateway.shell.keys import CONFIG_MAPS, SECRETS, ensure
 from tests.conftest import HANG, ROOT, SOON
@@ -204,7 +207,7 @@ async def test_the_job_makes_keys_once_and_tells_the_api_server_whom_to_trust(se
     assert hook == served != ""
     assert authority.data is not None
     made = await server.kubectl("get", "secret", "-A", "-l", "app.kubernetes.io/managed-by=neap-keys", "-o", "name")
-    assert len(made.split()) == 10
+    assert len(made.split()) == len(ROOMS) + 2
     await apply(server, "dev")
     kept = await server.kubectl("get", "mutatingwebhookconfiguration", "neap", "-o", f"jsonpath={bundles}")
     assert kept == hook
@@ -256,6 +259,36 @@ async def test_the_gateway_does_its_work_with_its_rights_and_nothing_beyond(serv
         await prepare(server, admin)
         await work(gateway)
         await trespass(gateway)
+
+
+async def test_where_plans_are_carried_out_the_gateway_may_size_and_scale_and_no_more(server: ApiServer) -> None:
+    role = str(ROOT / "deploy/k8s/components/plans/role.yaml")
+    await server.kubectl("apply", "-f", role)
+    try:
+        async with (
+            await connect(kubeconfig=server.kubeconfig, call=SOON) as admin,
+            await connect(kubeconfig=server.kubeconfig_of(GATEWAY), call=SOON) as gateway,
+            asyncio.timeout(SOON),
+        ):
+            while not await may(admin, GATEWAY, "patch", "apps", "deployments/scale", "shop"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            labels = {"app": "sized"}
+            container = {"name": "main", "image": "x", "resources": {"requests": {"cpu": "1"}}}
+            template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+            body = {"metadata": {"name": "sized"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+            made = await admin.create(objects.DEPLOYMENTS, body, namespace="default")
+            hands = Hands(gateway, None)  # type: ignore[arg-type]  no act of a plan asks the bus
+            for is_template in (False, True):
+                to = {"main": {"requests": {"cpu": 250}}}
+                act = SizeOwner(objects.DEPLOYMENTS, "default", "sized", to, "v1", "plan", is_template)
+                assert await hands.size(act) == Written("changed")
+            scale = ScaleOwner(objects.DEPLOYMENTS, "default", "sized", made.metadata.uid, 3)
+            assert await hands.scale(scale) == Written()
+            for verb in ("create", "update", "delete"):
+                assert not await may(admin, GATEWAY, verb, "apps", "deployments", "default")
+            assert not await may(admin, GATEWAY, "patch", "apps", "replicasets", "default")
+    finally:
+        await server.kubectl("delete", "-f", role)
 
 
 async def prepare(server: ApiServer, admin: Kube) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from neap.common.kube import generate
 from neap.common.kube.crd import DEFINITIONS
-from neap.common.kube.rbac import ACCOUNT, GRANTS, READ, TAINTS, roles
+from neap.common.kube.rbac import ACCOUNT, GRANTS, PLANS, READ, TAINTS, roles
 from neap.common.kube.users import CENTRAL_ROOMS, NODE_ROOMS
 from neap.common.runtime.launch import find_room
 from neap.common.runtime.settings import ProcessSettings, Sources
@@ -261,7 +261,18 @@ def test_the_gateways_rights_are_the_table_and_no_others_have_any(objects: tuple
             assert "*" not in (*rule["verbs"], *rule["resources"], *rule["apiGroups"])
             assert "secrets" not in rule["resources"] or rule["verbs"] == ["create"]
             assert "delete" not in rule["verbs"]
-    assert not {grant.verbs for grant in TAINTS} - {("patch",)}
+    assert not {grant.verbs for grant in (*TAINTS, *PLANS)} - {("patch",)}
+
+
+@pytest.mark.parametrize("component", ["taints", "plans"])
+def test_rights_that_are_asked_for_are_a_role_of_their_own_of_the_same_account(component: str, tmp_path: Path) -> None:
+    place = os.path.relpath(PLACE / "components" / component, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"components: [{place}]\n")
+    known = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    command = [kubectl(), "kustomize", "--load-restrictor=LoadRestrictionsNone", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SOON, check=True, env=known)
+    bound = [one for one in yaml.safe_load_all(done.stdout) if one["kind"] == "ClusterRoleBinding"]
+    assert [one["subjects"][0]["name"] for one in bound] == [ACCOUNT]
 
 
 def test_every_namespace_denies_by_default(objects: tuple[Document, ...]) -> None:

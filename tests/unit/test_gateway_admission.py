@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from neap.common.kube.objects import Metadata
 from neap.gateway.core.door.admission import AdmissionSettings, Verdict, encode, judge
+from neap.gateway.core.door.notes import Notes
+from neap.gateway.core.plans.sizes import NOTE, Note
 
 SETTINGS = AdmissionSettings()
 LEVEL = "neap.io/qos-level"
@@ -322,3 +325,50 @@ def test_real_manifests_pass_unchanged(shared: Any) -> None:
                 seen += 1
                 assert asked({"metadata": {}, **template}).outcome == "passed", path
     assert seen > 10
+
+
+# -- pods whose owner has another size by now -------------------------------------------------------------------------
+
+SETS = {"kind": "ReplicaSet", "name": "cart-7d9f", "uid": "rs", "controller": True}
+
+
+def sized_owners(**to: int) -> Notes:
+    """Deployment shop/cart, whose template says 1 core."""
+    size = Note(version="v7", before={"main": {"requests": {"cpu": 1000}}}, to={"main": {"requests": to}})
+    notes = Notes()
+    text = json.dumps({"version": size.version, "from": size.before, "to": size.to})
+    notes.see("Deployment", Metadata(name="cart", namespace="shop", annotations={NOTE: text}))
+    return notes
+
+
+def of_cart(cpu: str = "1", **more: Any) -> dict[str, Any]:
+    pod = a_pod(a_container(requests={"cpu": cpu, "memory": "1Gi"}), **more)
+    pod["metadata"] |= {"ownerReferences": [SETS], "labels": {"pod-template-hash": "7d9f"}}
+    return pod
+
+
+def test_a_pod_made_later_gets_the_size_of_its_owner_and_says_by_which_recommendation() -> None:
+    pod = of_cart()
+    verdict = judge(a_review(pod), SETTINGS, changes=True, note=sized_owners(cpu=750).of)
+    after = applied(pod, verdict)
+    assert after["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "750m", "memory": "1Gi"}}
+    assert after["metadata"]["annotations"] == {"neap.io/sized": "v7"}
+    again = judge(a_review(after), SETTINGS, changes=True, note=sized_owners(cpu=750).of)
+    assert (again.patch, again.why, again.fault) == ((), "", "")  # and it does not concern us otherwise
+
+
+def test_whoever_writes_another_amount_into_the_template_has_the_last_word() -> None:
+    notes = sized_owners(cpu=750)
+    assert not judge(a_review(of_cart("2")), SETTINGS, changes=True, note=notes.of).patch
+    assert not judge(a_review(a_pod(a_container(requests={"cpu": "1"}))), SETTINGS, changes=True, note=notes.of).patch
+    assert not judge(a_review(of_cart(), namespace="other"), SETTINGS, changes=True, note=notes.of).patch
+    notes.see("Deployment", Metadata(name="cart", namespace="shop"))
+    assert not len(notes)
+    assert not judge(a_review(of_cart()), SETTINGS, changes=True, note=notes.of).patch
+
+
+def test_a_pod_of_neaps_is_sized_and_then_judged_like_any_other() -> None:
+    pod = of_cart(annotations={LEVEL: "shared_cores"}, schedulerName="neap")
+    after = applied(pod, judge(a_review(pod), SETTINGS, changes=True, note=sized_owners(cpu=750).of))
+    assert after["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "750m"
+    assert after["metadata"]["annotations"] == {LEVEL: "shared_cores", "neap.io/sized": "v7"}

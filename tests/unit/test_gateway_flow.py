@@ -15,7 +15,7 @@ from neap.common.bus.memory import MemoryBroker
 from neap.common.contract.catalogue import CHANNELS, STREAMS
 from neap.common.errors import PortError, Throttled, Unavailable, Unreached
 from neap.common.kube.memory import Fault
-from neap.common.kube.objects import BUDGETS, NODES, PODS
+from neap.common.kube.objects import AUTOSCALERS, BUDGETS, DEPLOYMENTS, NODES, PODS, STATEFUL_SETS
 from neap.common.runtime.clock import loop_clock
 from neap.common.testing.simloop import simulate
 from neap.gateway.core.asking.breaker import BreakerSettings
@@ -339,7 +339,7 @@ def test_a_watch_ends_when_its_endpoint_goes_out() -> None:
 def test_evictions_stop_before_bindings_while_the_server_is_away() -> None:
     staleness = Staleness(StalenessSettings(evict=30.0, bind=300.0))
     assert "have not been read yet" in staleness.forbids("evict", 0.0)
-    for kind in (PODS, NODES, BUDGETS):
+    for kind in (PODS, NODES, BUDGETS, DEPLOYMENTS, STATEFUL_SETS, AUTOSCALERS):
         staleness.hear(Complete(kind, "1", 3))
     assert staleness.paused(0.0) == {}
     staleness.hear(Stale(PODS, 100.0, "nobody answers"))

@@ -24,6 +24,7 @@ from neap.common.kube.katalyst import (
 from neap.common.kube.kind import Kind
 from neap.common.kube.objects import Condition, Metadata, Node, NodeStatus
 from neap.common.kube.own import ACCEPTED, GPU_POOLS, NODE_POOL_POLICIES, SERVICE_PROFILES
+from neap.common.kube.spd import moment
 from neap.common.model.device import Enforcement
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Placed
@@ -32,7 +33,7 @@ from neap.common.runtime.machine import Arrived, Put, Synced
 from neap.evictor.wiring import tunable as evictor
 from neap.gateway.core.kinds.admin_qos import HONOURED
 from neap.gateway.core.kinds.reading import Reading, Said
-from neap.gateway.core.kinds.table import KINDS, edited, gpu_pool_status, moment, ratios, read, verdict
+from neap.gateway.core.kinds.table import KINDS, edited, gpu_pool_status, ratios, read, verdict
 from neap.gpushare.settings import Settings as GpushareSettings
 from neap.gpushare.wiring import wire as gpushare
 from tests.conftest import ROOT

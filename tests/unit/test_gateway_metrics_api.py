@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from neap.common.contract.catalogue import PROFILES
 from neap.common.errors import InputError
 from neap.common.model.profile import ServiceProfile
 from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage, Stall
@@ -211,7 +212,7 @@ def test_what_is_expected_is_told_for_a_while_later() -> None:
     assert later["items"][0]["value"] == "1300m"
     _, evening = ask(store, path, NOON, labelSelector=f"{labels},lead=13h")
     assert evening["items"][0]["value"] == "100m"
-    store.unlearn("shop/Deployment/cart")
+    store.unlearn(PROFILES, {"namespace": "shop", "kind": "Deployment", "name": "cart"})
     assert ask(store, path, NOON, labelSelector=labels)[0] == 404
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from neap.common.contract.catalogue import RATIOS
 from neap.common.kube.objects import NODES, Node
 from neap.common.model.advice import Headroom
 from neap.common.model.evicting import Closure, Evicting
 from neap.common.model.placement import Placed, Placement
 from neap.common.model.qos import QosClass
+from neap.common.model.ratios import KindRatio, NodeRatios
 from neap.common.model.resource import CPU, GPU_CORE, MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.topology import Card, NodeTopology, NumaNode, Zone, ZoneKind
 from neap.common.model.workload import Container, Workload
-from neap.common.runtime.machine import Arrived, Done, Failed, Heard, Instruction
+from neap.common.runtime.machine import Arrived, Done, Failed, Gone, Heard, Instruction
 from neap.common.units import GIB
 from neap.gateway.core.acts import ApplyNode, MirrorNode, TaintNode, Written
 from neap.gateway.core.hearing.reflector import Removed, Seen
@@ -161,3 +163,23 @@ def test_other_schedulers_are_told_by_a_taint_only_where_asked() -> None:
         else:
             assert [taint.key for taint in said[0].put] == [key]
             assert said[-1].take == (key,), "it goes when its time is over, though nobody said so"
+
+
+def test_a_nodes_mirror_says_how_much_more_than_it_has_it_sells_and_why() -> None:
+    def conditions(said: list[Instruction]) -> dict[str, tuple[str, str]]:
+        mirror = written(said)[1]
+        assert mirror is not None
+        return {one.type: (one.status, one.message) for one in mirror.mirror.status.conditions or ()}
+
+    world = World()
+    beats(world, 3)
+    sold = KindRatio(resource="cpu", ratio=1.42, set=1.5, foreseen=1.42, peak=18_200, requested=9000, original=32_000,
+                     arithmetic="")  # fmt: skip
+    ratios = NodeRatios(at=world.at, source="planner", node="n1", kinds=(sold,), lowered="two owners suffer")
+    world.tell(Arrived(world.at, ratios))
+    assert conditions(beats(world, 90))["Overcommitted"] == ("True", "cpu x1.42 of x1.5 set; two owners suffer")
+    world.tell(Arrived(world.at, msgspec.structs.replace(ratios, at=world.at)))
+    quiet = [one for one in beats(world, 30) if isinstance(one, MirrorNode) and one.node == "n1"]
+    assert not quiet, "what is said again is not written again"
+    world.tell(Gone(world.at, RATIOS, RATIOS.at(node="n1").subject))
+    assert "Overcommitted" not in conditions(beats(world, 90))

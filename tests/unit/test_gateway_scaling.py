@@ -17,7 +17,9 @@ from neap.gateway.core.acts import Refused, ScaleOwner, Written
 from neap.gateway.core.door.measuring import MeasuringMachine
 from neap.gateway.core.door.metrics_api import answer
 from neap.gateway.core.door.metrics_store import MetricSettings, MetricStore
+from neap.gateway.core.door.notes import Notes
 from neap.gateway.core.hearing.reflector import Complete, Removed, Seen
+from neap.gateway.core.plans.sizes import NOTE
 from tests.unit.gateway_world import World
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86_400 + 43_200
@@ -219,3 +221,14 @@ def test_only_the_next_day_of_a_long_forecast_is_kept() -> None:
     assert ask(store, workload="cart", resource="cpu", lead="24h")[1][0] == "576"
     [series] = store.foreseen._series.values()
     assert len(series.values) <= 290
+
+
+def test_what_owners_say_of_pods_to_come_reaches_the_webhook() -> None:
+    notes = Notes()
+    machine = MeasuringMachine(World().machine, MetricStore(MetricSettings()), notes)
+    text = '{"version":"v1","from":{},"to":{"main":{"requests":{"cpu":750}}}}'
+    metadata = {"name": "cart", "namespace": "shop", "annotations": {NOTE: text}}
+    machine.handle(Heard(NOON, Seen(DEPLOYMENTS, msgspec.convert({"metadata": metadata}, Templated), "1")))
+    assert len(notes) == 1
+    machine.handle(Heard(NOON, Removed(DEPLOYMENTS, "shop/cart", "")))
+    assert not len(notes)

@@ -18,6 +18,9 @@ from neap.gateway.core.events import EventSettings
 from neap.gateway.core.hearing.reflector import ReflectorSettings
 from neap.gateway.core.nodes.mirror import MirrorSettings
 from neap.gateway.core.nodes.taints import Taints
+from neap.gateway.core.plans.resizes import ResizeSettings
+from neap.gateway.core.plans.scaling import ScalingSettings
+from neap.gateway.core.plans.tides import TideShowSettings
 from neap.gateway.core.pods.evictions import EvictionSettings
 
 Positive = Annotated[Seconds, Meta(gt=0)]
@@ -54,6 +57,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resize: bool = True  # annotation neap.io/resize is followed
     taints: Taints = "none"  # told to other schedulers where an evictor makes room
     evictions: EvictionSettings = EvictionSettings()
+    resizes: ResizeSettings = ResizeSettings()
+    scaling: ScalingSettings = ScalingSettings()
+    tides: TideShowSettings = TideShowSettings()
     mirror: MirrorSettings = MirrorSettings()
     events: EventSettings = EventSettings()
     elect: bool = True  # several gateways elect one; off: this one is alone and always leads

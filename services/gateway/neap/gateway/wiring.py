@@ -16,11 +16,16 @@ from neap.common.contract.catalogue import (
     ENFORCEMENT,
     EVICTING,
     EVICTIONS,
+    FORECASTS,
     HEADROOM,
     NODE_USAGE,
     PLACEMENTS,
     POLICY,
     PROFILES,
+    RATIOS,
+    RESIZES,
+    SCALING,
+    TIDES,
     TOPOLOGY,
     WORKLOAD,
 )
@@ -38,9 +43,11 @@ from neap.gateway.core.asking.staleness import Staleness
 from neap.gateway.core.door.measuring import MeasuringMachine
 from neap.gateway.core.door.metrics_api import answer
 from neap.gateway.core.door.metrics_store import MetricStore
+from neap.gateway.core.door.notes import Notes
 from neap.gateway.core.hearing.reflector import Reflector
 from neap.gateway.core.kinds.table import KINDS
 from neap.gateway.core.machine import GatewayMachine
+from neap.gateway.core.plans.plans import WORKLOADS
 from neap.gateway.settings import Settings
 from neap.gateway.shell.hands import Hands
 from neap.gateway.shell.late import Closable, late
@@ -52,8 +59,11 @@ from neap.gateway.shell.web import Answers, door
 from neap.gateway.shell.weigh import weighed
 
 SETTINGS: Final = Settings
-ALWAYS: Final = (PODS, NODES, REPLICA_SETS, JOBS, BUDGETS)  # kinds that every API server has
+ALWAYS: Final = (PODS, NODES, REPLICA_SETS, JOBS, BUDGETS, *WORKLOADS)  # kinds that every API server has
 DURABLE: Final = "gateway"
+WATCHED: Final = (
+    NODE_OBJECTS, POLICY, PROFILES, TOPOLOGY, HEADROOM, ENFORCEMENT, EVICTING, RATIOS, SCALING, TIDES,
+)  # fmt: skip
 
 
 def wire(settings: Settings, outside: Outside, kubes: Mapping[str, Kube] | None = None) -> Service:
@@ -67,24 +77,24 @@ def wire(settings: Settings, outside: Outside, kubes: Mapping[str, Kube] | None 
     steady, staleness = SteadyKube(servers, flow, clock), Staleness(settings.staleness)
     reflectors = _reflectors(settings, seed)
     view = ApiView(replica, flow, Share(replica, settings.share), elector, staleness, reflectors)
-    store = MetricStore(settings.metrics)
+    store, notes = MetricStore(settings.metrics), Notes()
     gate = asyncio.Semaphore(settings.api.lists_at_once)
     fenced = steady.of(forbids=_fence(elector, clock.now)) if settings.elect else steady
     vital = steady.of(Priority.VITAL)
     return Service(
         "gateway",
         "",
-        machine=MeasuringMachine(GatewayMachine(settings, staleness), store),
+        machine=MeasuringMachine(GatewayMachine(settings, staleness), store, notes),
         routes=(
             follow(WORKLOAD.only()),
             follow(PLACEMENTS.only()),
-            consume(EVICTIONS.only(), durable=DURABLE),
-            *(watch(one.only()) for one in (NODE_OBJECTS, POLICY, PROFILES, TOPOLOGY, HEADROOM, ENFORCEMENT, EVICTING)),
+            *(consume(one.only(), durable=DURABLE) for one in (EVICTIONS, RESIZES)),
+            *(watch(one.only()) for one in WATCHED),
             every(settings.beat, "beat"),
             serve(API, lambda asked: view.answer(asked, clock.now())),
             *(hear(partial(reflected, steady, clock, one, gate)) for one in reflectors),
             hear(partial(kept_steady, steady, view, outside.bus, clock)),
-            *_doors(settings, store, outside),
+            *_doors(settings, store, notes, outside),
             *_election(settings, partial(elected, vital, clock, elector, settings.lease, steady.still)),
         ),
         effects=Hands(fenced, outside.bus).effects,
@@ -119,7 +129,7 @@ def _fence(elector: Elector, now: Callable[[], float]) -> Callable[[], str]:
     return lambda: "" if elector.leads(now()) else "another gateway leads"
 
 
-def _doors(settings: Settings, store: MetricStore, outside: Outside) -> tuple[Route, ...]:
+def _doors(settings: Settings, store: MetricStore, notes: Notes, outside: Outside) -> tuple[Route, ...]:
     """What Kubernetes asks over HTTP; every replica answers, whoever leads."""
     if not settings.serve:
         return ()
@@ -128,8 +138,9 @@ def _doors(settings: Settings, store: MetricStore, outside: Outside) -> tuple[Ro
         metrics=lambda path, query, accept: answer(path, query, store, outside.clock.now(), accept),
         healthy=list,
         weigh=weighed(outside.bus, settings.door.deadline),
+        note=notes.of,
     )
-    return (on(NODE_USAGE.only()), hear(door(settings.door, answers)))
+    return (on(NODE_USAGE.only()), watch(FORECASTS.only()), hear(door(settings.door, answers)))
 
 
 def _election(settings: Settings, source: Any) -> tuple[Route, ...]:

@@ -23,6 +23,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield from crd.files(DEFINITIONS)
     yield PLACE / "base/cluster/gateway-role.yaml", _roles(rbac.GRANTS, rbac.ACCOUNT)
     yield PLACE / "components/taints/role.yaml", _roles(rbac.TAINTS, f"{rbac.ACCOUNT}-taints")
+    yield PLACE / "components/plans/role.yaml", _roles(rbac.PLANS, f"{rbac.ACCOUNT}-plans")
     note = crd.NOTE.format(where=f"{users.__name__} and the catalogue")
     yield PLACE / "base/nats/users.conf", note + users.server_users()
 

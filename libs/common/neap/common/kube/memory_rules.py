@@ -133,6 +133,9 @@ def written(kind: Kind[Any], subresource: str, old: Object, new: Object) -> Obje
             return {**old, "status": new.get("status") or {}}
         case "resize":
             return _counted(kind, old, {**old, "spec": _resized(old["spec"], new.get("spec") or {})})
+        case "scale" if kind.group == "apps" and kind.plural != "daemonsets":
+            replicas = (new.get("spec") or {}).get("replicas", 0)
+            return _counted(kind, old, {**old, "spec": {**(old.get("spec") or {}), "replicas": replicas}})
         case "":
             if has_status(kind):
                 new = {name: value for name, value in new.items() if name != "status"}

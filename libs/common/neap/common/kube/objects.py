@@ -221,6 +221,48 @@ class Owner(Narrow, frozen=True, kw_only=True):
     metadata: Metadata = Metadata()
 
 
+class PodTemplate(Narrow, frozen=True, kw_only=True):
+    """What pods are made from."""
+
+    metadata: Metadata = Metadata()
+    spec: PodSpec = PodSpec()
+
+
+class TemplatedSpec(Narrow, frozen=True, kw_only=True):
+    """How many, of which kind."""
+
+    replicas: int | None = None
+    template: PodTemplate = PodTemplate()
+
+
+class Templated(Narrow, frozen=True, kw_only=True):
+    """What makes pods from a template: a Deployment, StatefulSet or DaemonSet."""
+
+    metadata: Metadata = Metadata()
+    spec: TemplatedSpec = TemplatedSpec()
+
+
+class ScaleTarget(Narrow, frozen=True, kw_only=True):
+    """Whom an autoscaler scales."""
+
+    kind: str = ""
+    name: str = ""
+    api_version: str = ""
+
+
+class AutoscalerSpec(Narrow, frozen=True, kw_only=True):
+    """Of an autoscaler only its target is read."""
+
+    scale_target_ref: ScaleTarget = ScaleTarget()
+
+
+class Autoscaler(Narrow, frozen=True, kw_only=True):
+    """autoscaling/v2."""
+
+    metadata: Metadata = Metadata()
+    spec: AutoscalerSpec = AutoscalerSpec()
+
+
 class LeaseSpec(Narrow, frozen=True, kw_only=True):
     """Who holds it, since when, for how long. Times are RFC 3339 with microseconds."""
 
@@ -250,10 +292,11 @@ NAMESPACES: Final = Kind("", "v1", "namespaces", "Namespace", Whatever, namespac
 EVENTS: Final = Kind("events.k8s.io", "v1", "events", "Event", Whatever)
 LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease", Lease)
 BUDGETS: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", PodDisruptionBudget)
-DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", "Deployment", Owner)
+DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", "Deployment", Templated)
 REPLICA_SETS: Final = Kind("apps", "v1", "replicasets", "ReplicaSet", Owner)
-STATEFUL_SETS: Final = Kind("apps", "v1", "statefulsets", "StatefulSet", Owner)
-DAEMON_SETS: Final = Kind("apps", "v1", "daemonsets", "DaemonSet", Owner)
+STATEFUL_SETS: Final = Kind("apps", "v1", "statefulsets", "StatefulSet", Templated)
+DAEMON_SETS: Final = Kind("apps", "v1", "daemonsets", "DaemonSet", Templated)
+AUTOSCALERS: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", Autoscaler)
 JOBS: Final = Kind("batch", "v1", "jobs", "Job", Owner)
 CUSTOM_RESOURCES: Final = Kind(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", Whatever, namespaced=False

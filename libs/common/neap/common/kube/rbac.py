@@ -1,7 +1,8 @@
 """What neap may ask of the Kubernetes API: one table, verb by verb, each with its reason. Only the gateway asks.
 
-From it are generated the roles in deploy/k8s/base/cluster/gateway-role.yaml and, for clusters that want taints,
-deploy/k8s/components/taints. Nobody reads secrets, nobody writes workloads, nobody deletes anything.
+From it are generated the roles in deploy/k8s/base/cluster/gateway-role.yaml and, for clusters that want taints or that
+plans are carried out, deploy/k8s/components/{taints,plans}. Nobody reads secrets or deletes anything; nobody writes
+workloads but where components/plans lets him.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ GRANTS: Final = (
     Grant(objects.PODS, ("patch",), "to change requests and limits of running pods", "resize"),
     Grant(objects.NODES, READ, "labels, taints, allocatable"),
     Grant(objects.NODES, ("patch",), "extended resources: what a node lends", "status"),
-    Grant(objects.DEPLOYMENTS, READ, "whose pods they are"),
     Grant(objects.REPLICA_SETS, READ, "whose pods they are"),
-    Grant(objects.STATEFUL_SETS, READ, "whose pods they are"),
-    Grant(objects.DAEMON_SETS, READ, "whose pods they are"),
+    Grant(objects.DEPLOYMENTS, READ, "whose pods they are, how many, and of which size those to come should be"),
+    Grant(objects.STATEFUL_SETS, READ, "whose pods they are, how many, and of which size those to come should be"),
+    Grant(objects.DAEMON_SETS, READ, "whose pods they are, how many, and of which size those to come should be"),
+    Grant(objects.AUTOSCALERS, READ, "whose replicas somebody else counts"),
     Grant(objects.JOBS, READ, "whose pods they are"),
     Grant(objects.BUDGETS, READ, "not to ask for evictions that are refused"),
     Grant(objects.EVENTS, ("create", "patch"), "to say on pods and nodes what was decided, and why"),
@@ -69,7 +71,16 @@ GRANTS: Final = (
     Grant(objects.LEASES, ("create",), "who of several gateways acts (a name cannot be demanded of what is new)", namespace=NAMESPACE),
     Grant(objects.LEASES, ("get", "update", "patch"), "who of several gateways acts", namespace=NAMESPACE, names=(LEASE,)),
 )  # fmt: skip
-TAINTS: Final = (Grant(objects.NODES, ("patch",), "taints of nodes under pressure, for pods that others place"),)
+TAINTS: Final = (
+    Grant(objects.NODES, ("patch",), "taints under pressure, labels and taints of tides, for pods that others place"),
+)
+PLANS: Final = (
+    Grant(objects.DEPLOYMENTS, ("patch",), "the size of its pods, where somebody has one applied"),
+    Grant(objects.STATEFUL_SETS, ("patch",), "the size of its pods, where somebody has one applied"),
+    Grant(objects.DAEMON_SETS, ("patch",), "the size of its pods, where somebody has one applied"),
+    Grant(objects.DEPLOYMENTS, ("patch",), "replicas of what is scaled by a plan (mode auto)", "scale"),
+    Grant(objects.STATEFUL_SETS, ("patch",), "replicas of what is scaled by a plan (mode auto)", "scale"),
+)
 
 
 def roles(grants: Iterable[Grant], name: str) -> Iterator[dict[str, Any]]:

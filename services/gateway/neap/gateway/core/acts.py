@@ -15,6 +15,7 @@ from neap.common.kube.objects import NodeTaint
 from neap.common.model.lifecycle import Eviction
 from neap.common.runtime.machine import Aside, Instruction
 from neap.common.units import Seconds
+from neap.gateway.core.plans.sizes import Sizes
 
 Body: TypeAlias = dict[str, Any]
 
@@ -41,18 +42,50 @@ class Evict(Aside):
     namespace: str
     name: str
     uid: str
-    grace: Seconds
+    grace: Seconds | None  # None: the pod's own
     eviction: Eviction
 
 
 @dataclass(frozen=True, slots=True)
 class ResizePod(Aside):
-    """Change what containers of a running pod request and may use, in place. `resources` by container."""
+    """Change what containers of a running pod request and may use, in place. `resources` by container.
+
+    `plan`: the command it belongs to; empty: the pod's own annotation asks for it.
+    """
 
     namespace: str
     name: str
     uid: str
     resources: dict[str, Body]
+    plan: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeOwner(Aside):
+    """Change the size of pods that an owner makes: by its template, so that its pods are made anew, or by a note.
+
+    The note is for admission (plans/sizes.py). Nothing else of the owner changes. Answers Written, `why` empty if it
+    was so before.
+    """
+
+    kind: Kind[Any]
+    namespace: str
+    name: str
+    to: Sizes
+    version: str
+    plan: str
+    template: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleOwner(Aside):
+    """Replicas, by the scale subresource."""
+
+    kind: Kind[Any]
+    namespace: str
+    name: str
+    uid: str
+    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +106,12 @@ class MirrorNode(Aside):
 
 @dataclass(frozen=True, slots=True)
 class TaintNode(Aside):
-    """Put these taints on a node, and take those keys off it."""
+    """Put these taints on a node, and take those keys off it; and labels: None takes one off."""
 
     node: str
     put: tuple[NodeTaint, ...] = ()
     take: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +210,6 @@ class Impossible:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """It is as it was asked."""
+    """It is as it was asked. `why`: what was changed, where that is worth telling."""
+
+    why: str = ""

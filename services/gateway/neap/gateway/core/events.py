@@ -23,6 +23,7 @@ from neap.common.units import MINUTE, Seconds
 from neap.gateway.core.acts import Body, ShowEvent
 
 CONTROLLER: Final = "neap.io/gateway"
+API_VERSIONS: Final = dict.fromkeys(("Deployment", "StatefulSet", "DaemonSet"), "apps/v1")  # others are of the core
 LONGEST: Final = 1024  # characters of a note
 LONGEST_NAME: Final = 200
 
@@ -104,7 +105,12 @@ class Events:
         return True
 
     def _body(self, about: ObjectRef, reason: str, note: str, at: Seconds, action: str, kind: str) -> Body:
-        regarding = {"apiVersion": "v1", "kind": about.kind, "name": about.name, "uid": about.uid}
+        regarding = {
+            "apiVersion": API_VERSIONS.get(about.kind, "v1"),
+            "kind": about.kind,
+            "name": about.name,
+            "uid": about.uid,
+        }
         if about.namespace:
             regarding["namespace"] = about.namespace
         return {

@@ -22,6 +22,11 @@ def about(namespace: str, name: str, uid: str) -> ObjectRef:
     return ObjectRef(namespace=namespace, name=name, uid=uid)
 
 
+def service(namespace: str, kind: str, name: str) -> ObjectRef:
+    """All pods of an owner, as the planner speaks of them."""
+    return ObjectRef(namespace=namespace, name=name, uid=f"{namespace}/{kind}/{name}", kind=kind)
+
+
 def told(event: LifecycleEvent, namespace: str, name: str) -> Emit:
     """One message of a pod's life, under an id that is the same however often it is said."""
     match event:

@@ -1,7 +1,8 @@
 """The gateway: the Kubernetes API on one side, the bus on the other, and what one says told to the other.
 
     API -> bus    pods as workloads (settle), nodes (nodes), our kinds as profiles and policy (objects)
-    bus -> API    ledger entries as bindings (settle), evictions, what nodes lend (mirror), Events, taints, sizes
+    bus -> API    ledger entries as bindings (settle), evictions, what nodes lend (mirror), Events, taints;
+                  plans: sizes, replicas, sides of nodes (plans)
 
 Every part folds what it hears at any time, and speaks only when everything stored was read and this gateway leads. A
 kind that is stale is still known: nothing is taken back for want of news. Nothing here waits: what is asked of the API
@@ -14,7 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, POLICY, PROFILES, WORKLOAD
+from neap.common.contract.catalogue import HEADROOM, PLACEMENTS, POLICY, PROFILES, RATIOS, WORKLOAD
 from neap.common.contract.catalogue import NODES as NODE_OBJECTS
 from neap.common.contract.channel import Channel
 from neap.common.errors import InputError, WireError
@@ -29,6 +30,10 @@ from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, Placed, Released
 from neap.common.model.policy import PolicyDocument
 from neap.common.model.profile import ServiceProfile
+from neap.common.model.ratios import NodeRatios
+from neap.common.model.recommendation import Resize
+from neap.common.model.scaling import ScalingPlan
+from neap.common.model.tide import TidePool
 from neap.common.model.topology import NodeTopology
 from neap.common.runtime.machine import (
     Arrived,
@@ -47,7 +52,6 @@ from neap.common.runtime.machine import (
 from neap.common.units import Seconds
 from neap.gateway.core import lines
 from neap.gateway.core.acts import (
-    AlreadyGone,
     ApplyNode,
     AskWhy,
     Bind,
@@ -57,6 +61,8 @@ from neap.gateway.core.acts import (
     Refused,
     ResizePod,
     Say,
+    ScaleOwner,
+    SizeOwner,
     TaintNode,
 )
 from neap.gateway.core.asking.lease import Follows, Leads
@@ -68,12 +74,13 @@ from neap.gateway.core.kinds.table import KINDS
 from neap.gateway.core.nodes.showing import Showing
 from neap.gateway.core.nodes.taints import Tainting
 from neap.gateway.core.nodes.views import NodeViews, node_object
+from neap.gateway.core.plans.plans import WORKLOADS, Plans
 from neap.gateway.core.pods.book import Holds, Runs
 from neap.gateway.core.pods.evictions import Evictions
 from neap.gateway.core.pods.facts import Labels, PodFacts, asks_for_neap
 from neap.gateway.core.pods.owners import Owners
-from neap.gateway.core.pods.resizing import resize_of
-from neap.gateway.core.pods.settle import Settler, hash_of
+from neap.gateway.core.pods.resizing import Resizing
+from neap.gateway.core.pods.settle import Settler
 from neap.gateway.settings import Settings
 
 STORED: Final = (WORKLOAD, PLACEMENTS, NODE_OBJECTS, POLICY, PROFILES)  # read to their end before anything is said
@@ -93,10 +100,11 @@ class GatewayMachine:
         self._settler.evicted = self._evictions
         self._labels, self._views, self._objects = Labels(), NodeViews(), Objects()
         self._showing, self._tainting = Showing(settings.mirror, self._holds), Tainting(settings.taints)
+        self._resizing = Resizing(self._events)
+        self._plans = Plans(settings, self._staleness, self._settler.pods, self._holds, self._evictions, self._events)
         self._unsynced: list[Channel[Any]] = list(STORED)
         self._unread: list[Kind[Any]] = list(NEEDED)
         self._keys: dict[str, str] = {}  # of pods: namespace/name -> uid
-        self._asked_size: dict[str, str] = {}  # uid -> the words that were asked
         self._leads_until: Seconds = -math.inf if settings.elect else math.inf
 
     @property
@@ -117,7 +125,9 @@ class GatewayMachine:
                 self._showing.held(entry.node, at)
                 return [act for uid in touched for act in self._settler.settle(uid, at)]
             case Arrived(at=at, message=Eviction() as eviction):
-                return self._evict(eviction, at)
+                return self._command() or self._evict(eviction, at)
+            case Arrived(at=at, message=Resize() as resize):
+                return self._command() or self._plans.resize(resize, at)
             case Arrived(at=at, message=message):
                 self._hear(message, at)
             case Done(at=at, instruction=instruction, outcome=outcome):
@@ -127,6 +137,8 @@ class GatewayMachine:
             case Synced(at=at, channel=channel) if channel in self._unsynced:
                 self._unsynced.remove(channel)
                 return self._begin(at)
+            case Synced(channel=channel):
+                self._plans.synced(channel)
             case Gone(channel=channel, subject=subject):
                 self._lost(channel, channel.tokens_of(subject), event.at)
             case Tick(at=at):
@@ -160,6 +172,7 @@ class GatewayMachine:
                 return self._lead(token, until, at)
             case Follows():
                 self._leads_until, self._settler.may_speak = -math.inf, False
+                self._plans.follow()
             case tuple():
                 return what  # counted by somebody else
         return ()
@@ -172,6 +185,8 @@ class GatewayMachine:
             return self._put_nodes() if self._settler.may_speak else ()
         if kind in (REPLICA_SETS, JOBS):
             self._owners.learn(value.metadata)
+        elif kind in WORKLOADS:
+            self._plans.see(kind, value)
         elif kind == BUDGETS and self._evictions.budgets.see(value):
             self._evictions.has_room(value.metadata.key)
         elif kind in KINDS:
@@ -186,11 +201,15 @@ class GatewayMachine:
         if kind == PODS:
             return self._pod_gone(key, uid, at)
         if kind == NODES:
-            for part in (self._views.remove, self._showing.forget, self._tainting.forget, self._objects.forget_node):
-                part(key)
+            for part in (self._showing, self._tainting, self._plans.tides):
+                part.forget(key)
+            self._views.remove(key)
+            self._objects.forget_node(key)
             return self._drop_nodes() if self._settler.may_speak else ()
         if kind in (REPLICA_SETS, JOBS):
             self._owners.forget(uid)
+        elif kind in WORKLOADS:
+            self._plans.remove(kind, key)
         elif kind == BUDGETS:
             self._evictions.budgets.forget(key)
             self._evictions.has_room(key)
@@ -219,8 +238,13 @@ class GatewayMachine:
             facts.labels = self._labels.take(meta.labels)
         asks = asks_for_neap(pod, self._settings.schedulers, by_resources=self._settings.by_resources)
         facts.learn(pod, asks=asks)
+        self._plans.replicas.see(meta.uid, meta.namespace, self._owners.of(meta))
         said = self._settler.see(facts, pod, at)
-        return said + (self._resize(facts, pod, at) if self._settings.resize and self._settler.may_speak else [])
+        if self._settler.may_speak:
+            doubt = self._staleness.forbids("resize", at)
+            said += self._resizing.see(facts, pod, at, doubt) if self._settings.resize else ()
+            said += self._plans.resizes.see(facts, pod, at)
+        return said
 
     def _pod_gone(self, key: str, uid: str, at: Seconds) -> list[Instruction]:
         uid = uid or self._keys.get(key, "")
@@ -231,35 +255,16 @@ class GatewayMachine:
             del self._keys[key]
         self._labels.leave(facts.labels)
         said = self._settler.gone(uid, at)
-        self._evictions.forget(uid)
-        self._asked_size.pop(uid, None)
+        for part in (self._evictions, self._resizing, self._plans):
+            part.forget(uid)
         return said
-
-    def _resize(self, facts: PodFacts, pod: Pod, at: Seconds) -> list[Instruction]:
-        try:
-            changes = resize_of(pod) if facts.phase == "Running" and not facts.deleting else {}
-        except InputError as error:
-            return self._not_resized(facts.namespace, facts.name, facts.uid, str(error), at)
-        words = hash_of(repr(changes))
-        if not changes or self._asked_size.get(facts.uid) == words or self._staleness.forbids("resize", at):
-            return []
-        self._asked_size[facts.uid] = words
-        return [ResizePod(facts.namespace, facts.name, facts.uid, changes)]
-
-    def _not_resized(self, namespace: str, name: str, uid: str, why: str, at: Seconds) -> list[Instruction]:
-        words = hash_of(why)
-        if self._asked_size.get(uid) == words:
-            return []
-        self._asked_size[uid] = words
-        pod = lines.about(namespace, name, uid)
-        said = self._events.say(pod, "ResizeRefused", why, at, action="Resizing", warning=True)
-        return [lines.line(pod, at, "not resized", why, id=f"not-resized.{words}"), *said]
 
     def _node(self, node: Node, at: Seconds) -> None:
         ratios = self._objects.ratios(node.metadata.name, node.metadata.labels or {})
         self._views.see(node_object(node, at, ratios), node.metadata.uid)
         self._showing.see(node, at)
         self._tainting.see(node)
+        self._plans.tides.see(node)
 
     def _put_nodes(self) -> list[Instruction]:
         told = []
@@ -291,11 +296,13 @@ class GatewayMachine:
                 self._views.stored(message)
             case PolicyDocument() | ServiceProfile():
                 self._objects.hear(message)
-            case Headroom() | NodeTopology() | NodeEnforcement():
+            case Headroom() | NodeTopology() | NodeEnforcement() | NodeRatios():
                 self._showing.hear(message, at)
             case Evicting():
                 self._showing.hear(message, at)
                 self._tainting.hear(message)
+            case ScalingPlan() | TidePool():
+                self._plans.hear(message)
 
     def _lost(self, channel: Channel[Any], tokens: dict[str, str], at: Seconds) -> None:
         if channel == NODE_OBJECTS:
@@ -304,12 +311,18 @@ class GatewayMachine:
             self._objects.lost(tokens)
         elif channel == HEADROOM:
             self._showing.offer_gone(tokens["node"], at)
+        elif channel == RATIOS:
+            self._showing.ratios_gone(tokens["node"], at)
+        else:
+            self._plans.lost(channel, tokens)
 
-    def _evict(self, eviction: Eviction, at: Seconds) -> Sequence[Instruction]:
+    def _command(self) -> Sequence[Instruction]:
+        """Whether a command comes too early, or to the wrong one of several gateways: then later."""
         if not self.ready:
             return [Later(BEFORE_READY)]
-        if not self._settler.may_speak:
-            return [Later(self._settings.evictions.hand_over)]
+        return [] if self._settler.may_speak else [Later(self._settings.evictions.hand_over)]
+
+    def _evict(self, eviction: Eviction, at: Seconds) -> Sequence[Instruction]:
         doubt = self._staleness.forbids("evict", at)
         return self._evictions.handle(eviction, self._settler.pods.get(eviction.uid), at, doubt)
 
@@ -340,6 +353,7 @@ class GatewayMachine:
             *self._put_nodes(),
             *(() if self._staleness.forbids("mirror", at) else self._showing.tick(at, self._settings.beat)),
             *(() if self._staleness.forbids("taint", at) else self._tainting.tick(at)),
+            *self._plans.tick(at),
             *self._events.tick(at),
         ]
 
@@ -353,6 +367,7 @@ class GatewayMachine:
                 return self._showing.answered(instruction, at, well=not isinstance(outcome, Refused))
             case TaintNode(node=node):
                 self._tainting.over(node)
+                self._plans.tides.over(node)
             case ReadObject() if isinstance(outcome, Node):
                 self._node(outcome, at)
             case AskWhy(namespace=namespace, name=name, uid=uid) if isinstance(outcome, Explanation):
@@ -360,17 +375,11 @@ class GatewayMachine:
                 if outcome.found and outcome.state == "queued":
                     why = lines.waiting_why(outcome)
                     return self._events.say(pod, "FailedScheduling", why, at, action="Scheduling", warning=True)
-            case ResizePod(namespace=namespace, name=name, uid=uid, resources=resources):
-                if isinstance(outcome, Refused):
-                    return self._not_resized(namespace, name, uid, outcome.why, at)
-                if not isinstance(outcome, AlreadyGone):
-                    return self._resized(namespace, name, uid, resources, at)
+            case ResizePod(plan=""):
+                return self._resizing.answered(instruction, outcome, at)
+            case ResizePod() | SizeOwner() | ScaleOwner() | ReadObject():
+                return self._plans.answered(instruction, outcome, at)
         return ()
-
-    def _resized(self, namespace: str, name: str, uid: str, resources: Any, at: Seconds) -> Sequence[Instruction]:
-        pod, why = lines.about(namespace, name, uid), f"in place, as its annotation asks: {resources}"
-        said = self._events.say(pod, "Resized", why, at, action="Resizing")
-        return [lines.line(pod, at, "resized", why, id=f"resized.{hash_of(why)}"), *said]
 
     def _failed(self, instruction: Instruction, error: str, at: Seconds) -> Sequence[Instruction]:
         match instruction:
@@ -382,6 +391,9 @@ class GatewayMachine:
                 return self._showing.answered(instruction, at, well=False)
             case TaintNode(node=node):
                 self._tainting.over(node)
-            case ResizePod(uid=uid):
-                self._asked_size.pop(uid, None)
+                self._plans.tides.over(node)
+            case ResizePod(uid=uid, plan=""):
+                self._resizing.forget(uid)
+            case ResizePod() | SizeOwner() | ScaleOwner() | ReadObject():
+                return self._plans.failed(instruction, at)
         return ()

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from neap.common.bus.port import Bus
 from neap.common.contract.catalogue import EXPLAIN
-from neap.common.errors import Conflict, Denied, NoResponder, Rejected, Throttled, Unavailable, Vanished
+from neap.common.errors import Conflict, Denied, InputError, NoResponder, Rejected, Throttled, Unavailable, Vanished
 from neap.common.kube.katalyst import NODE_MIRRORS
-from neap.common.kube.objects import EVENTS, NODES, PODS, Metadata
+from neap.common.kube.objects import EVENTS, NODES, PODS, Metadata, Templated
 from neap.common.kube.port import Kube, PatchStyle
 from neap.common.model.explanation import ExplainRequest, Explanation
 from neap.common.runtime.machine import Instruction
@@ -32,10 +32,13 @@ from neap.gateway.core.acts import (
     Refused,
     ResizePod,
     Say,
+    ScaleOwner,
     ShowEvent,
+    SizeOwner,
     TaintNode,
     Written,
 )
+from neap.gateway.core.plans.sizes import NOTE, changes, note_for
 
 FIELD_OWNER: Final = "neap-gateway"
 TRIES: Final = 4  # at a read and a write over it
@@ -52,7 +55,7 @@ class Hands:
         """The service's table."""
         return {
             Bind: self.bind, Evict: self.evict, ResizePod: self.resize, ApplyNode: self.apply, MirrorNode: self.mirror,
-            TaintNode: self.taint, ShowEvent: self.show, AnswerObject: self.answer, ReadObject: self.read,
+            SizeOwner: self.size, ScaleOwner: self.scale, TaintNode: self.taint, ShowEvent: self.show, AnswerObject: self.answer, ReadObject: self.read,
             AskWhy: self.ask_why, Say: self.say,
         }  # fmt: skip
 
@@ -91,16 +94,61 @@ class Hands:
             return Impossible(str(error))
         return Accepted()
 
-    async def resize(self, act: ResizePod) -> Written | Refused | AlreadyGone:
+    async def resize(self, act: ResizePod) -> Written | Refused | Impossible | AlreadyGone:
         """In place; the uid says which pod is meant."""
         containers = [{"name": name, **changes} for name, changes in sorted(act.resources.items())]
         body = {"metadata": {"uid": act.uid}, "spec": {"containers": containers}}
         style = PatchStyle.STRATEGIC
         try:
             await self._kube.patch(PODS, act.name, body, namespace=act.namespace, subresource="resize", style=style)
+        except Vanished as error:
+            return await self._is_served(act, str(error))
+        except Conflict:
+            return AlreadyGone()
+        except (Rejected, Denied) as error:
+            return Refused(str(error))
+        return Written()
+
+    async def _is_served(self, act: ResizePod, why: str) -> Impossible | AlreadyGone:
+        """A pod that is there and cannot be resized: the API server is older than that."""
+        try:
+            pod = await self._kube.get(PODS, act.name, namespace=act.namespace)
+        except Vanished:
+            return AlreadyGone()
+        is_there = pod.metadata.uid == act.uid
+        return Impossible(f"pods/resize is not served (Kubernetes 1.33 has it): {why}") if is_there else AlreadyGone()
+
+    async def size(self, act: SizeOwner) -> Written | Refused | AlreadyGone:
+        """What was read is written over, or read again.
+
+        Raises:
+            Unavailable: others changed it each time.
+        """
+        for _ in range(TRIES):
+            try:
+                owner: Templated = await self._kube.get(act.kind, act.name, namespace=act.namespace)
+                body = _template_of(act, owner) if act.template else _note_of(act, owner)
+                if body:
+                    body["metadata"] = {**body.get("metadata", {}), "resourceVersion": owner.metadata.resource_version}
+                    style = PatchStyle.STRATEGIC
+                    await self._kube.patch(act.kind, act.name, body, namespace=act.namespace, style=style)
+            except Vanished:
+                return AlreadyGone()
+            except (Rejected, Denied, InputError) as error:
+                return Refused(str(error))
+            except Conflict:
+                continue
+            return Written("changed" if body else "")
+        raise Unavailable(f"{act.kind} {act.namespace}/{act.name}: somebody else changed it {TRIES} times")
+
+    async def scale(self, act: ScaleOwner) -> Written | Refused | AlreadyGone:
+        """The uid says which one is meant."""
+        body = {"metadata": {"uid": act.uid}, "spec": {"replicas": act.replicas}}
+        try:
+            await self._kube.patch(act.kind, act.name, body, namespace=act.namespace, subresource="scale")
         except (Vanished, Conflict):
             return AlreadyGone()
-        except Rejected as error:
+        except (Rejected, Denied) as error:
             return Refused(str(error))
         return Written()
 
@@ -135,7 +183,7 @@ class Hands:
         await self._kube.apply(NODE_MIRRORS, act.node, body, manager=FIELD_OWNER, subresource="status", force=True)
 
     async def taint(self, act: TaintNode) -> Written | AlreadyGone:
-        """Taints are one list: read, changed and written over what was read.
+        """Taints are one list: read, changed and written over what was read; labels with them.
 
         Raises:
             Unavailable: others changed the node each time.
@@ -145,8 +193,9 @@ class Hands:
                 node = await self._kube.get(NODES, act.node)
                 taken = {*act.take, *(taint.key for taint in act.put)}
                 taints = [taint for taint in node.spec.taints or () if taint.key not in taken]
-                version = {"resourceVersion": node.metadata.resource_version}
-                await self._kube.patch(NODES, act.node, {"metadata": version, "spec": {"taints": [*taints, *act.put]}})
+                metadata: dict[str, Any] = {"resourceVersion": node.metadata.resource_version}
+                metadata |= {"labels": dict(act.labels)} if act.labels else {}
+                await self._kube.patch(NODES, act.node, {"metadata": metadata, "spec": {"taints": [*taints, *act.put]}})
             except Vanished:
                 return AlreadyGone()
             except Conflict:
@@ -192,6 +241,22 @@ class Hands:
     async def say(self, act: Say) -> None:
         """A line of the log."""
         self._log.info(act.event, why=act.why)
+
+
+def _template_of(act: SizeOwner, owner: Templated) -> dict[str, Any]:
+    """Of the template the resources of the containers that differ; the note has no more to say then."""
+    changed = changes(owner.spec.template.spec.containers, act.to)
+    noted = NOTE in (owner.metadata.annotations or {})
+    containers = [{"name": name, **change} for name, change in sorted(changed.items())]
+    body: dict[str, Any] = {"spec": {"template": {"spec": {"containers": containers}}}} if containers else {}
+    return body | ({"metadata": {"annotations": {NOTE: None}}} if noted else {})
+
+
+def _note_of(act: SizeOwner, owner: Templated) -> dict[str, Any]:
+    """The annotation, where it is to be another one."""
+    text = note_for(owner.spec.template.spec.containers, act.to, act.version)
+    has = (owner.metadata.annotations or {}).get(NOTE)
+    return {} if has == text else {"metadata": {"annotations": {NOTE: text}}}
 
 
 def _named(meta: Metadata) -> Metadata:

@@ -30,7 +30,7 @@ from neap.common.model.workload import Workload
 from neap.common.telemetry.log import get_logger
 from neap.common.units import Seconds
 from neap.gateway.core.door import admission, extender
-from neap.gateway.core.door.admission import AdmissionSettings
+from neap.gateway.core.door.admission import AdmissionSettings, Noted, nothing_noted
 from neap.gateway.core.door.extender import Verdicts
 from neap.gateway.core.door.reply import Answered, Opened, Reply, refusal
 from neap.gateway.settings import DoorSettings
@@ -51,6 +51,7 @@ class Answers:
     metrics: Metrics
     healthy: Callable[[], list[str]]  # what is wrong, in words
     weigh: Weigh | None = None
+    note: Noted = nothing_noted  # the size of pods to come
 
 
 def door(
@@ -168,7 +169,7 @@ class _Door:
         return self._judged("validate", await request.read(), changes=False)
 
     def _judged(self, where: str, body: bytes, *, changes: bool) -> web.Response:
-        verdict = admission.judge(body, self._answers.admission, changes=changes)
+        verdict = admission.judge(body, self._answers.admission, changes=changes, note=self._answers.note)
         if not verdict.dry_run:
             self._tell(Answered(where, verdict.outcome, verdict.pod, verdict.why or verdict.fault))
         return _sent(Reply(body=admission.encode(verdict)))

@@ -21,6 +21,7 @@ RESTS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "evict": ("pods", "poddisruptionbudgets.policy"),
     "bind": ("pods", "nodes"),
     "resize": ("pods",),
+    "scale": ("deployments.apps", "statefulsets.apps", "horizontalpodautoscalers.autoscaling"),
     "mirror": ("nodes",),
     "taint": ("nodes",),
 }
@@ -32,6 +33,7 @@ class StalenessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     evict: Budget = 30.0  # somebody may have gone by himself meanwhile
     bind: Budget = 300.0  # the API server refuses what does not hold any more
     resize: Budget = 60.0  # of pods that run
+    scale: Budget = 120.0  # replicas, and who else counts them
     mirror: Budget = 600.0  # what nodes can lend
     taint: Budget = 300.0  # nodes that take no guests
 

@@ -1,10 +1,11 @@
 """The admission webhook, as a function: a review of a pod in, a verdict with a JSON patch out.
 
-    mutate      names and amounts (core/amounts.py), the scheduler's name, Katalyst's CPU pool
+    mutate      the size its owner's pods get by now (plans/sizes.py), names and amounts (core/amounts.py), the
+                scheduler's name, Katalyst's CPU pool
     validate    QoS class, enhancements, GPU shares, wishes: all that would otherwise leave a pod pending without a word
 
-Only pods that concern neap are looked at: those with an annotation of neap's or Katalyst's, a resource of theirs, or a
-scheduler of theirs. All others pass as they are, and so does what cannot be read: nobody's pod waits for neap. A patch
+Only pods that concern neap are looked at: those with an annotation of neap's or Katalyst's, a resource of theirs, a
+scheduler of theirs, or an owner with a size of its own. All others pass as they are, and so does what cannot be read: nobody's pod waits for neap. A patch
 applied twice changes nothing more, so the API server may ask again. Nothing is written and nobody is told, so a dry run
 is like any other.
 Source: Kubernetes, "Dynamic Admission Control" (admission.k8s.io/v1); requirements 2.3, 2.4 (GPU rules).
@@ -13,17 +14,27 @@ Source: Kubernetes, "Dynamic Admission Control" (admission.k8s.io/v1); requireme
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from neap.common.contract.channel import MALFORMED
 from neap.common.errors import InputError
-from neap.common.kube.objects import Narrow, Pod
+from neap.common.kube.objects import Narrow, OwnerReference, Pod
 from neap.common.model.qos import LEVEL_KEYS, QosClass
 from neap.gateway.core.door.amounts import containers_of, is_neaps, rewritten
-from neap.gateway.core.door.rules import ASKED_KEY, POOL_KEY, annotation_notes, check, is_told, needs_neap, pool_asked
+from neap.gateway.core.door.rules import (
+    ASKED_KEY,
+    POOL_KEY,
+    SIZED_KEY,
+    annotation_notes,
+    check,
+    is_told,
+    needs_neap,
+    pool_asked,
+)
+from neap.gateway.core.plans.sizes import Note, sized
 
 VERSION: Final = "admission.k8s.io/v1"
 MIRROR: Final = "kubernetes.io/config.mirror"  # a static pod's image in the API: what the kubelet wrote stays
@@ -33,6 +44,13 @@ LONGEST_WARNING: Final = 250  # characters; Kubernetes cuts after 256
 LONGEST_RECORD: Final = 1024  # characters of the annotation that keeps what was asked
 # A flaw of ours in code that only looks is no reason to hold up somebody's pod.
 FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+Noted: TypeAlias = Callable[[str, dict[str, str], tuple[OwnerReference, ...]], Note | None]
+
+
+def nothing_noted(_: str, __: dict[str, str], ___: tuple[OwnerReference, ...]) -> None:
+    """Pods are as their templates say."""
 
 
 class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +107,11 @@ _REVIEWS: Final = msgspec.json.Decoder(_Review)
 _PODS: Final = msgspec.json.Decoder(Pod)
 
 
-def judge(body: bytes, settings: AdmissionSettings, *, changes: bool) -> Verdict:
-    """See module docstring; `changes`: whether a patch may be made of it. Never raises."""
+def judge(body: bytes, settings: AdmissionSettings, *, changes: bool, note: Noted = nothing_noted) -> Verdict:
+    """See module docstring; `changes`: whether a patch may be made of it; `note`: the size its owner's pods get.
+
+    Never raises.
+    """
     try:
         review = _REVIEWS.decode(body)
     except MALFORMED as error:
@@ -111,7 +132,9 @@ def judge(body: bytes, settings: AdmissionSettings, *, changes: bool) -> Verdict
         return plain
     try:
         pod = _PODS.decode(request.object)
-        if not concerns(pod, settings):
+        meta = pod.metadata
+        size = note(request.namespace or "default", meta.labels or {}, meta.owner_references or ()) if changes else None
+        if size is None and not concerns(pod, settings):
             return plain
         named = pod.metadata.name or f"{pod.metadata.generate_name}*"
         plain = msgspec.structs.replace(plain, pod=f"{request.namespace or ''}/{named}")
@@ -119,7 +142,10 @@ def judge(body: bytes, settings: AdmissionSettings, *, changes: bool) -> Verdict
     except MALFORMED as error:
         return _unread(plain, "the pod", error)
     try:
-        return _judged(plain, document, request.namespace or "default", settings, changes=changes)
+        resized = _resized(document, size) if size is not None else []
+        if not concerns(pod, settings):
+            return msgspec.structs.replace(plain, patch=tuple(resized))
+        return _judged(plain, document, request.namespace or "default", settings, changes=changes, before=resized)
     except InputError as error:
         return msgspec.structs.replace(plain, why=str(error))
     except FAULTS as error:
@@ -161,12 +187,35 @@ def _unread(verdict: Verdict, what: str, error: Exception) -> Verdict:
     return msgspec.structs.replace(verdict, fault=fault, warnings=(fault,))
 
 
+def _resized(pod: dict[str, Any], note: Note) -> list[dict[str, Any]]:
+    """The size of a pod that is made later than its owner got another one, and by which patch."""
+    patch: list[dict[str, Any]] = []
+    for index, container in enumerate(pod["spec"].get("containers") or ()):
+        resources = sized(container, note)
+        if resources is not None and resources != (container.get("resources") or {}):
+            container["resources"] = resources
+            patch.append({"op": "add", "path": f"/spec/containers/{index}/resources", "value": dict(resources)})
+    if patch:
+        metadata = pod.setdefault("metadata", {})
+        if not metadata.get("annotations"):
+            metadata["annotations"] = {}
+            patch.append({"op": "add", "path": "/metadata/annotations", "value": {}})
+        patch.append(_annotate(metadata["annotations"], SIZED_KEY, note.version))
+    return patch
+
+
 def _judged(
-    plain: Verdict, pod: dict[str, Any], namespace: str, settings: AdmissionSettings, *, changes: bool
+    plain: Verdict,
+    pod: dict[str, Any],
+    namespace: str,
+    settings: AdmissionSettings,
+    *,
+    changes: bool,
+    before: Sequence[dict[str, Any]] = (),
 ) -> Verdict:
-    """The verdict on a pod that concerns us. `pod` becomes what the patch makes of it."""
+    """The verdict on a pod that concerns us. `pod` becomes what the patch makes of it; `before`: what was patched yet."""
     said: list[str] = []
-    patch = _changed(pod, settings, said) if changes else []
+    patch = [*before, *_changed(pod, settings, said)] if changes else []
     spec, annotations = pod["spec"], pod.get("metadata", {}).get("annotations") or {}
     ours = spec.get("schedulerName") == settings.scheduler
     check(pod, namespace, ours=ours, vendors=settings.vendors)

@@ -1,33 +1,37 @@
-"""The gateway's machine with the door's memory before it: what the metrics APIs tell is folded from the same events.
+"""The gateway's machine with the door's memory before it: what the metrics APIs tell, and which sizes hold for pods to come.
 
-Reports of nodes go no further: nothing else in the gateway acts on them. What the web server says of itself is counted.
+It is folded from the same events. Reports of nodes and forecasts go no further: nothing else in the gateway acts on them. What the web server says of itself is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from neap.common.contract.catalogue import PROFILES
+from neap.common.contract.catalogue import FORECASTS, PROFILES, SCALING
 from neap.common.errors import InputError
-from neap.common.kube.objects import NODES, PODS, Node, Pod
+from neap.common.kube.objects import DAEMON_SETS, DEPLOYMENTS, NODES, PODS, STATEFUL_SETS, Node, Pod, Templated
+from neap.common.model.forecast import Forecast
 from neap.common.model.profile import ServiceProfile
 from neap.common.model.resource import CPU, RECLAIMED_CPU, parse_amount
+from neap.common.model.scaling import ScalingPlan
 from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Event, Gone, Heard, Instruction, Machine
 from neap.common.units import MilliCores
 from neap.gateway.core.acts import Say
 from neap.gateway.core.door.metrics_store import MetricStore
+from neap.gateway.core.door.notes import Notes
 from neap.gateway.core.door.reply import Answered, Opened
 from neap.gateway.core.hearing.reflector import Removed, Seen
 
 OVER = ("Succeeded", "Failed")
+OWNERS = (DEPLOYMENTS, STATEFUL_SETS, DAEMON_SETS)
 
 
 class MeasuringMachine:
     """See module docstring."""
 
-    def __init__(self, machine: Machine, store: MetricStore) -> None:
-        self.machine, self._store = machine, store
+    def __init__(self, machine: Machine, store: MetricStore, notes: Notes | None = None) -> None:
+        self.machine, self._store, self._notes = machine, store, Notes() if notes is None else notes
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """See Machine."""
@@ -45,13 +49,21 @@ class MeasuringMachine:
                 meta = node.metadata
                 cpu = _amount(CPU, (node.status.allocatable or {}).get(CPU, 0))
                 self._store.meet_node(meta.name, meta.labels or {}, cpu)
-            case Heard(what=Removed(kind=kind, key=key, uid=uid)):
+            case Heard(what=Seen(kind=kind, object=Templated() as owner)):
+                self._notes.see(kind.name, owner.metadata)
+            case Heard(what=Removed(kind=kind, key=key)) if kind in OWNERS:
+                self._notes.forget(kind.name, key)
+            case Heard(what=Removed(kind=kind, key=key, uid=uid)) if kind in (PODS, NODES):
                 (self._store.forget_node if kind == NODES else self._store.forget_pod)(key if kind == NODES else uid)
             case Arrived(message=ServiceProfile() as profile):
                 self._store.learn(profile)
-            case Gone(channel=channel, subject=subject) if channel == PROFILES:
-                tokens = channel.tokens_of(subject)
-                self._store.unlearn("/".join(tokens[part] for part in ("namespace", "kind", "name")))
+            case Arrived(message=Forecast() as forecast):
+                self._store.foresee(forecast, event.at)
+                return ()
+            case Arrived(message=ScalingPlan() as plan):
+                self._store.plan(plan)
+            case Gone(channel=channel, subject=subject) if channel in (PROFILES, SCALING, FORECASTS):
+                self._store.unlearn(channel, channel.tokens_of(subject))
         return self.machine.handle(event)
 
     def validate(self) -> None:

@@ -4,11 +4,14 @@
     external.metrics.k8s.io/v1beta1            predicted: namespaces/{ns}/{metric}
 
     neap_predicted_usage    labels workload, resource, and if wanted kind, lead ("30m"): at now + lead
-    spd_agg_metrics         labels spd-name, spd-resource-name, spd-container-name, spd-scope: at now, Katalyst's name
+    spd_agg_metrics         labels spd-name, spd-resource-name, spd-container-name, spd-scope: Katalyst's name
+
+Both are totals of all replicas, by the planner's forecast (foreseen.py), else by the profile's hours; without `lead` as far
+ahead as the service is scaled, else `metrics.lead` (of Katalyst's name: now).
 
 Every measured metric is there as it is and as _agg_avg, _max, _min, _latest, _p90, _p95, _p99 over the window kept. What
 nobody measured, or nobody since a while, is not found: an autoscaler then goes by its other metrics. Values are
-Kubernetes quantities, rounded to a thousandth; predictions are steps of an hour, stamped with the hour's begin.
+Kubernetes quantities, rounded to a thousandth; predictions are stamped with the begin of their step.
 Source: k8s.io/metrics (custom v1beta1, v1beta2; external v1beta1); apidiscovery.k8s.io/v2; requirements 004-34.
 """
 
@@ -22,6 +25,7 @@ from neap.common.errors import InputError
 from neap.common.model.resource import CPU, RECLAIMED_CPU
 from neap.common.model.scheduling import Expression, Operator
 from neap.common.units import DAY, HOUR, parse_duration
+from neap.gateway.core.door.foreseen import Expected
 from neap.gateway.core.door.metrics_store import NODE_METRICS, POD_METRICS, Measurable, MetricStore
 from neap.gateway.core.door.reply import Reply, document, refusal
 from neap.gateway.core.door.selector import parse_selector, selects
@@ -178,13 +182,19 @@ def _external(rest: Sequence[str], query: Mapping[str, str], store: MetricStore,
     if metric == SPD:
         _needs(metric, labels, SPD_NEEDED)
         scope = next((labels[key] for key in SPD_SCOPES if key in labels), SPD_SCOPE)
-        kind, workload, resource, lead = "", labels["spd-name"], labels["spd-resource-name"], 0.0
+        kind, workload, resource = "", labels["spd-name"], labels["spd-resource-name"]
+        lead = store.foreseen.lead(namespace, kind, workload) or 0.0
         if scope != SPD_SCOPE:
             return refusal(404, "NotFound", f"{metric}: nothing of scope {scope[:64]} (there is {SPD_SCOPE})")
     else:
         _needs(metric, labels, ("workload", "resource"))
         kind, workload, resource = labels.get("kind", ""), labels["workload"], labels["resource"]
-        lead = parse_duration(labels["lead"]) if "lead" in labels else store.settings.lead
+        plans = store.foreseen.lead(namespace, kind, workload)
+        usual = store.settings.lead if plans is None else plans
+        lead = parse_duration(labels["lead"]) if "lead" in labels else usual
+    expected = store.foreseen.expected(namespace, kind, workload, resource, now, min(lead, DAY))
+    if expected is not None:
+        return _told(metric, labels, expected)
     profile = store.profile(namespace, kind, workload)
     portrait = profile.portrait.get(resource, ()) if profile is not None else ()
     at = now + min(lead, DAY)
@@ -195,12 +205,17 @@ def _external(rest: Sequence[str], query: Mapping[str, str], store: MetricStore,
         return refusal(404, "NotFound", f"{metric}: {namespace}/{workload[:64]} has {known}, asked is {resource[:64]}")
     hour = at // HOUR
     amount = portrait[int(hour) % HOURS]
+    value = amount / 1000 if resource in (CPU, RECLAIMED_CPU) else amount
+    return _told(metric, labels, Expected(value, hour * HOUR, HOUR))
+
+
+def _told(metric: str, labels: Mapping[str, str], expected: Expected) -> Reply:
     value = {
         "metricName": metric,
         "metricLabels": labels,
-        "timestamp": _time(hour * HOUR),
-        "window": int(HOUR),
-        "value": quantity(amount / 1000 if resource in (CPU, RECLAIMED_CPU) else amount),
+        "timestamp": _time(expected.at),
+        "window": int(expected.window),
+        "value": quantity(expected.value),
     }
     return document(_list("ExternalMetricValueList", f"{EXTERNAL}/v1beta1", [value]))
 

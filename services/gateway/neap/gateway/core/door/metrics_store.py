@@ -21,13 +21,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from neap.common.contract.catalogue import FORECASTS, SCALING
+from neap.common.contract.channel import Channel
+from neap.common.model.forecast import Forecast
 from neap.common.model.profile import ServiceProfile
+from neap.common.model.scaling import ScalingPlan
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.units import MINUTE, MilliCores, Seconds
+from neap.gateway.core.door.foreseen import Foreseen
 from neap.gateway.core.door.series import Measured, Series
 
 POD_METRICS: Final = (
@@ -65,6 +70,7 @@ class MetricSettings(msgspec.Struct, frozen=True, kw_only=True):
     lead: Seconds = 600.0  # predictions are for so much later than now
     most_pods: int = 20_000  # the rest is not kept
     most_nodes: int = 20_000
+    most_forecasts: int = 20_000
 
 
 class Measurable(msgspec.Struct, kw_only=True):
@@ -86,6 +92,7 @@ class MetricStore:
         self._names: dict[str, dict[str, str]] = {}  # namespace -> pod -> uid
         self._nodes: dict[str, Measurable] = {}
         self._profiles: dict[str, ServiceProfile] = {}
+        self.foreseen = Foreseen(settings.most_forecasts)
 
     def meet_pod(self, uid: str, namespace: str, name: str, labels: Mapping[str, str], cpu: MilliCores) -> bool:
         """A pod that runs, or that changed; False where there is no room for it."""
@@ -122,9 +129,23 @@ class MetricStore:
         """What a service is expected to use."""
         self._profiles[profile.key] = profile
 
-    def unlearn(self, key: str) -> None:
+    def foresee(self, forecast: Forecast, at: Seconds) -> None:
+        """What the planner expects of a series."""
+        self.foreseen.hear(forecast, at)
+
+    def plan(self, plan: ScalingPlan) -> None:
+        """How the planner scales a service."""
+        self.foreseen.plan(plan)
+
+    def unlearn(self, channel: Channel[Any], tokens: Mapping[str, str]) -> None:
         """Nothing is expected of it any more."""
-        self._profiles.pop(key, None)
+        key = "/".join(tokens[part] for part in ("namespace", "kind", "name"))
+        if channel == FORECASTS:
+            self.foreseen.forget(f"{key}/{tokens['resource']}")
+        elif channel == SCALING:
+            self.foreseen.unplan(key)
+        else:
+            self._profiles.pop(key, None)
 
     def report(self, usage: NodeUsage, now: float) -> bool:
         """What a node used; whether it was taken in. Reports of nodes nobody met, and of times to come, are not."""

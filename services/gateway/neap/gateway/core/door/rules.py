@@ -29,6 +29,7 @@ from neap.common.model.resource import ALIASES, CPU, GPU_CORE, GPU_MEMORY, MEMOR
 from neap.common.model.workload import Workload
 from neap.gateway.core.door.amounts import KNOWN, OURS, containers_of, is_neaps, kinds_of
 
+SIZED_KEY: Final = "neap.io/sized"  # written by us: by which recommendation a pod has its size
 ASKED_KEY: Final = "neap.io/asked"  # what a pod asked for before it was lent instead
 POOL_KEY: Final = "neap.io/cpuset-pool"
 OVERUSE_KEY: Final = "neap.io/memory-overuse"
@@ -48,7 +49,7 @@ NAME: Final = "pod"  # of a pod that gets its name later
 
 def is_told(annotation: str) -> bool:
     """Whether an annotation speaks to neap."""
-    return annotation.startswith((OURS, THEIRS)) and annotation != ASKED_KEY
+    return annotation.startswith((OURS, THEIRS)) and annotation not in (ASKED_KEY, SIZED_KEY)
 
 
 def needs_neap(annotations: Mapping[str, str], spec: Mapping[str, Any]) -> bool:

@@ -32,6 +32,7 @@ from neap.common.kube.katalyst import (
 from neap.common.kube.objects import Amounts, Metadata, OwnerReference
 from neap.common.model.enforcement import NodeEnforcement, Stance
 from neap.common.model.evicting import Evicting
+from neap.common.model.ratios import NodeRatios
 from neap.common.model.resource import (
     CPU,
     GPU_CORE,
@@ -57,6 +58,7 @@ SHOWN: Final = {
 WHOLE_CARD: Final = 100  # percent
 READY: Final = "AgentReady"
 CLOSED: Final = "GuestsWelcome"
+SOLD: Final = "Overcommitted"
 
 
 class Numa(NamedTuple):
@@ -67,6 +69,21 @@ class Numa(NamedTuple):
     cpu: int
     memory: int
     cards: tuple[int, ...]
+
+
+class Sold(NamedTuple):
+    """How much more than it has a node sells just now."""
+
+    since: Seconds
+    more: bool
+    why: str
+
+
+def sold_of(ratios: NodeRatios) -> Sold:
+    """In a sentence: cpu x1.42 of x1.5 set, memory x1 of x1.2 set; lowered by whom."""
+    kinds = [f"{one.resource} x{one.ratio:.4g} of x{one.set:.4g} set" for one in ratios.kinds]
+    why = "; ".join(part for part in (", ".join(kinds), ratios.lowered) if part)
+    return Sold(ratios.at, any(one.ratio > 1 for one in ratios.kinds), why)
 
 
 class Machine(NamedTuple):
@@ -198,9 +215,9 @@ def _part(hold: Hold) -> Amounts:
 
 
 def conditions_of(
-    enforcement: NodeEnforcement | None, evicting: Evicting | None, at: Seconds
+    enforcement: NodeEnforcement | None, evicting: Evicting | None, sold: Sold | None, at: Seconds
 ) -> tuple[MirrorCondition, ...]:
-    """Whether advice reaches the node, and whether it takes guests."""
+    """Whether advice reaches the node, whether it takes guests, and whether it sells more than it has."""
     found = []
     if enforcement is not None:
         well = enforcement.stance is Stance.FOLLOWING
@@ -209,6 +226,8 @@ def conditions_of(
         closed = [one for one in evicting.closed if one.until > at]
         why = "; ".join(f"{one.rule}: {one.why}" for one in closed)
         found.append(_condition(CLOSED, not closed, "evicting" if closed else "open", why, evicting.at))
+    if sold is not None:
+        found.append(_condition(SOLD, sold.more, "foreseen" if sold.more else "nothing", sold.why, sold.since))
     return tuple(found)
 
 

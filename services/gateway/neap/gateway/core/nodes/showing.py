@@ -6,6 +6,7 @@ from neap.common.kube.objects import Node
 from neap.common.model.advice import Headroom
 from neap.common.model.enforcement import NodeEnforcement
 from neap.common.model.evicting import Evicting
+from neap.common.model.ratios import NodeRatios
 from neap.common.model.topology import NodeTopology
 from neap.common.runtime.machine import Count, Instruction
 from neap.common.units import Seconds
@@ -13,12 +14,14 @@ from neap.gateway.core.acts import ApplyNode, MirrorNode
 from neap.gateway.core.nodes.mirror import Mirror, MirrorSettings
 from neap.gateway.core.nodes.mirrored import (
     Machine,
+    Sold,
     amounts_of,
     conditions_of,
     extended,
     machine_of,
     mirror_of,
     shown_by,
+    sold_of,
 )
 from neap.gateway.core.nodes.views import TOPOLOGY_POLICY
 from neap.gateway.core.pods.book import Holds
@@ -36,6 +39,7 @@ class Showing:
         self._machines: dict[str, Machine] = {}
         self._enforcement: dict[str, NodeEnforcement] = {}
         self._evicting: dict[str, Evicting] = {}
+        self._sold: dict[str, Sold] = {}
         self._uids: dict[str, str] = {}
         self._policies: dict[str, str] = {}
         self._zoned: dict[str, int] = {}  # fingerprint of what is bound to the node's NUMA nodes
@@ -57,7 +61,7 @@ class Showing:
         for kept in (self._uids, self._policies, self._zoned, self._open):
             kept.pop(node, None)
 
-    def hear(self, message: Headroom | NodeTopology | NodeEnforcement | Evicting, at: Seconds) -> None:
+    def hear(self, message: Headroom | NodeTopology | NodeEnforcement | Evicting | NodeRatios, at: Seconds) -> None:
         """A room spoke of a node."""
         node = message.node
         match message:
@@ -79,6 +83,17 @@ class Showing:
                 self._evicting[node] = message
                 if bool(was and was.closed) != bool(closed):
                     self.mirror.change(node, at)
+
+            case NodeRatios():
+                before_sold, now = self._sold.get(node), sold_of(message)
+                self._sold[node] = now
+                if before_sold is None or before_sold.why != now.why:
+                    self.mirror.change(node, at)
+
+    def ratios_gone(self, node: str, at: Seconds) -> None:
+        """Nobody says any more how much it sells."""
+        if self._sold.pop(node, None) is not None:
+            self.mirror.change(node, at)
 
     def offer_gone(self, node: str, at: Seconds) -> None:
         """Nobody says any more what it lends: nothing."""
@@ -131,6 +146,6 @@ class Showing:
             machine=self._machines.get(node, NOTHING_KNOWN),
             held=self._holds.zoned(node),
             policy=self._policies.get(node, ""),
-            conditions=conditions_of(self._enforcement.get(node), self._evicting.get(node), at),
+            conditions=conditions_of(self._enforcement.get(node), self._evicting.get(node), self._sold.get(node), at),
         )
         return MirrorNode(node, mirror)

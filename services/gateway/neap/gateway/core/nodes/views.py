@@ -5,8 +5,8 @@ by the node's pool, and from its annotations, and the smaller one counts, as mea
 
     ratio(kind) = max(1, min(set, realtime))
 
-Taints by which neap itself tells other schedulers that a node is short are read as what they mean: no guests. A digest
-of eight bytes per node says whether anything changed; a node is kept whole only while the bus has another view of it.
+Taints by which neap itself tells other schedulers that a node is short are read as what they mean: no guests; those of
+a tide are left out, as neap's own scheduler hears of tides from the planner. A digest of eight bytes per node says whether anything changed; a node is kept whole only while the bus has another view of it.
 Source: katalyst-core pkg/controller/overcommit/node (annotations, min and floor); Kubernetes API, Node.
 """
 
@@ -32,6 +32,10 @@ SOURCE: Final = "gateway"
 EVICTING: Final = "neap.io/evicting"
 PRESSURES: Final = ("node.katalyst.kubewharf.io/MemoryPressure", "node.katalyst.kubewharf.io/CPUPressure")
 OWN_TAINTS: Final = frozenset({EVICTING, *PRESSURES})
+TIDE: Final = "neap.io/tide"
+TIDE_ONLINE: Final = "tide.katalyst.kubewharf.io/online-not-used"  # no owner comes
+TIDE_OFFLINE: Final = "tide.katalyst.kubewharf.io/offline-not-used"  # no guest comes
+TIDE_TAINTS: Final = frozenset({TIDE, TIDE_ONLINE, TIDE_OFFLINE})
 KATALYST: Final = "katalyst.kubewharf.io"
 KINDS: Final = (CPU, MEMORY)
 CPU_POLICY: Final = "neap.io/cpu-manager-policy"  # annotation: as the kubelet is configured
@@ -111,7 +115,7 @@ def _original(node: Node) -> Resources:
 
 
 def _taint(key: str, value: str, effect: str) -> Taint | None:
-    if effect not in tuple(Effect):
+    if effect not in tuple(Effect) or (key in TIDE_TAINTS and effect == "NoSchedule"):
         return None
     guests = (str(QosClass.RECLAIMED),) if key in OWN_TAINTS else ()
     return Taint(key=key, value=value, effect=Effect(effect), qos=guests)

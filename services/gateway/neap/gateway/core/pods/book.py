@@ -12,10 +12,13 @@ from typing import Final, NamedTuple
 
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
+from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources
-from neap.gateway.core.pods.facts import KUBE, ORIGIN
+from neap.common.model.workload import Workload
+from neap.gateway.core.pods.facts import KUBE, ORIGIN, SAFE_TO_EVICT
 
 SOURCE: Final = "gateway"
+STAYING: Final = frozenset({"", "DaemonSet", "Node"})  # owners of pods that nobody makes anew elsewhere
 AGAIN: Final = frozenset({EndReason.EVICTED, EndReason.REFUSED})  # the scheduler tries once more
 
 
@@ -88,6 +91,14 @@ class Hold(NamedTuple):
     why: str = ""  # of the placement, until the pod is bound
     zones: tuple[int, ...] = ()
     charged: Resources = {}  # noqa: RUF012  never changed
+    moves: bool = False  # an owner's pod that is made anew if it is asked to leave
+
+
+def may_move(workload: Workload) -> bool:
+    """Whether it may be asked to leave its node for another one, since somebody makes it anew there."""
+    owner = workload.owner.partition("/")[0]
+    stays = owner in STAYING or workload.qos in (QosClass.RECLAIMED, QosClass.SYSTEM)
+    return not stays and workload.annotations.get(SAFE_TO_EVICT) != "false"
 
 
 class Holds:
@@ -147,7 +158,8 @@ class Holds:
         workload = placement.workload
         ours = workload.annotations.get(ORIGIN) == KUBE
         zones, charged = placement.numa, placement.charged if placement.numa else {}
-        hold = Hold(node, workload.attempt, workload.namespace, workload.name, ours, why, zones, charged)
+        names = workload.namespace, workload.name
+        hold = Hold(node, workload.attempt, *names, ours, why, zones, charged, may_move(workload))
         self.on.setdefault(node, {})[workload.uid] = hold
         where = self._where.get(workload.uid, ())
         self._where[workload.uid] = where if node in where else (*where, node)

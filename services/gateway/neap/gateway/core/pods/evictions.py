@@ -58,6 +58,10 @@ class Evictions:
         """Why a pod was asked to go; empty if it was not."""
         return self._leaving.get(uid, "")
 
+    def is_leaving(self, uid: str) -> bool:
+        """Whether it was asked to go, or is being asked."""
+        return uid in self._leaving or uid in self._under_way
+
     def forget(self, uid: str) -> None:
         """The pod is gone."""
         for kept in (self._leaving, self._impossible, self._waits):
@@ -105,7 +109,8 @@ class Evictions:
             case Accepted():
                 self._waits.pop(evict.uid, None)
                 self._leaving[evict.uid] = said
-                why = f"{said}; {format_duration(evict.grace)} to end"
+                grace = "its own grace" if evict.grace is None else format_duration(evict.grace)
+                why = f"{said}; {grace} to end"
                 told = self._events.say(pod, "Evicted", f"{why}; {eviction.ranking}", at, action="Evicting")
                 return [_counted("accepted"), self._line(eviction, at, "evicted", why), *told]
             case AlreadyGone():

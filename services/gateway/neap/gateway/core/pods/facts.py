@@ -25,6 +25,7 @@ from neap.common.model.workload import Workload
 ORIGIN: Final = "neap.io/origin"  # annotation: where a workload comes from
 KUBE: Final = "kubernetes"
 OURS: Final = ("neap.io", "katalyst.kubewharf.io")  # domains of annotations that neap reads
+SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"  # annotation; "false": nobody moves it
 RESIZE: Final = "neap.io/resize"  # annotation by which people ask for another size
 OVER: Final = frozenset({"Succeeded", "Failed"})
 DEFAULT_SCHEDULERS: Final = frozenset({"", "default-scheduler"})
@@ -160,4 +161,4 @@ def is_read(key: str, also: Collection[str] = ()) -> bool:
     """Whether neap reads an annotation of this name."""
     domain = key.partition("/")[0]
     ours = any(domain == one or domain.endswith(f".{one}") for one in OURS)
-    return (ours and key != RESIZE) or any(key.startswith(prefix) for prefix in also)
+    return (ours and key != RESIZE) or key == SAFE_TO_EVICT or any(key.startswith(prefix) for prefix in also)

@@ -1,0 +1,1 @@
+"""What the planner wants, done to the cluster: sizes, replicas, sides of nodes."""
