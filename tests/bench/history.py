@@ -107,7 +107,7 @@ async def _first(url: str) -> Outcome:
         history.hear(Synced(NOW, channel))
     payloads = _payloads()
     _fold(history, payloads, NOW + 1)  # every row is somebody's
-    _fill(history)
+    fill(history)
     bus = await connect(url, name="neap-planner")
     await bus.ensure(STREAMS, CHANNELS)
     sizes: dict[str, int] = {}
@@ -121,11 +121,11 @@ async def _first(url: str) -> Outcome:
             pages = [item.value for item in history.plan(at + tick * 10) if isinstance(item, Put)]
             longest = max(longest, time.process_time() - began)
             written += await _keep(bus, pages, sizes)
-    memory, samples = _resident(), MINUTES * len(payloads) * PER_NODE
+    memory, samples = resident(), MINUTES * len(payloads) * PER_NODE
     began, at = time.process_time(), NOW + (MINUTES + 1) * MINUTE
     pages = [item.value for item in history.hear(Stopping(at)) if isinstance(item, Put)]
     stop, end = time.process_time() - began, sum(len(page.what) for page in pages)
-    peak = _resident("VmHWM")
+    peak = resident("VmHWM")
     await _keep(bus, pages, sizes)
     _touch(history)  # what was written in the two weeks before
     await _keep(bus, (item.value for item in history.hear(Stopping(at)) if isinstance(item, Put)), sizes)
@@ -156,7 +156,7 @@ async def _second(url: str) -> Outcome:
     some = history.container(history.keys()[SERVICES // 2], "main")
     assert some is not None, "containers were lost"
     assert len(some.cpu.hours_avg) > FULL, "hours were lost"
-    return Outcome(restart=restart, work=work, memory=_resident(), peak=_resident("VmHWM"))
+    return Outcome(restart=restart, work=work, memory=resident(), peak=resident("VmHWM"))
 
 
 async def _keep(bus: Bus, pages: Iterable[HistoryPage], sizes: dict[str, int]) -> int:
@@ -217,7 +217,7 @@ def _fold(history: History, payloads: list[bytes], at: Seconds) -> tuple[float, 
     return decoding, folding
 
 
-def _fill(history: History) -> None:
+def fill(history: History) -> None:
     """As after two weeks: every window of every row has some value, no two alike."""
     noise, containers, totals = np.random.default_rng(1), history._containers, history._totals
     for key in history.keys()[:TRACKED]:
@@ -264,7 +264,8 @@ def _touch(history: History) -> None:
         ring.touch(np.arange(ring.newest - ring.count + 1, ring.newest + 1), 0, ring.top)
 
 
-def _resident(line: str = "VmRSS") -> float:
+def resident(line: str = "VmRSS") -> float:
+    """GiB of this process."""
     status = Path("/proc/self/status").read_text()
     found = next(text for text in status.splitlines() if text.startswith(f"{line}:"))
     return int(found.split()[1]) / (1 << 20)

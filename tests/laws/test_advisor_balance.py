@@ -91,7 +91,7 @@ def test_nobody_moves_who_may_not_nor_where_nobody_may_be_nor_back_nor_too_much(
         assert settings.least < pod.anon[move.source] < (settings.guest if pod.guest else settings.owner)
         for other in view.moved.values():
             lately = AT - settings.rest < other.at
-            assert not (lately and other.source in move.to and move.source in other.to), "to and fro"
+            assert not (lately and other.source in move.to and move.source in other.to), "back and forth"
         for index in move.to:
             moved[index] += sum(size for here, size in pod.anon.items() if here not in move.to)
     assert all(amount <= settings.all for amount in moved.values())

@@ -47,7 +47,7 @@ shares = st.sampled_from([NAN, INF, -1.0, -1e308, 1e308])
 stalls = st.none() | st.builds(Stall, some10=shares, some60=shares, full10=shares, some=st.none() | shares)
 headrooms = st.sampled_from(["headroom_canonical", "headroom_utilisation", "headroom_profile", "headroom_koordinator"])
 provisions = st.sampled_from(
-    ["provision_canonical", "provision_rama", "provision_dynamic_quota", "provision_koordinator"]
+    ["provision_canonical", "provision_profile", "provision_rama", "provision_dynamic_quota", "provision_koordinator"]
 )
 
 
@@ -142,7 +142,8 @@ def a_node(**settings: Any) -> Node:
 
 def a_profile(workload: Any, hours: tuple[float, ...]) -> ServiceProfile:
     portrait = {CPU: hours, MEMORY: tuple(hour * GIB / 5000 for hour in hours)}
-    return ServiceProfile(at=0.0, source="p", key=profile_key(workload), version="1", portrait=portrait)
+    swing = {CPU: tuple(1 + hour / 5000 for hour in hours)}
+    return ServiceProfile(at=0.0, source="p", key=profile_key(workload), version="1", portrait=portrait, swing=swing)
 
 
 def a_report(at: float, mangled: dict[str, dict[str, Any]] | None = None, **fields: Any) -> NodeUsage:

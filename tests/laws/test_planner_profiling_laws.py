@@ -13,7 +13,7 @@ from neap.common.kube.spd import observations_of, status_of
 from neap.common.model.profile import MEMORY_BANDWIDTH, MachineType, Observation, ServiceProfile, Window
 from neap.console.core.descriptor import descriptor, read
 from neap.planner.core.profiling.judging import judge, percentile, spread_of
-from neap.planner.core.profiling.portrait import HOURS, portrait_of
+from neap.planner.core.profiling.portrait import HOURS, MOST_SWING, parts_of, portrait_of, swing_of
 from neap.planner.core.profiling.version import is_news, versioned
 from tests.unit.planner_profiles_world import HOUR, START, Remembered, World, feed, used
 
@@ -109,12 +109,18 @@ GAPPY = st.lists(AMOUNT | st.just(math.nan) | st.just(-1.0), min_size=0, max_siz
 def test_a_portrait_is_whole_or_absent(hours: list[float], days: int) -> None:
     record = Remembered()
     record.give("a/b/c", hours, hours)
-    told = portrait_of(record, "a/b/c", days=days, share=0.9)
+    parts = parts_of(record, "a/b/c")
+    told = portrait_of(parts, days=days, share=0.9)
     known = {i % HOURS for i, amount in list(enumerate(hours))[-days * HOURS :] if amount >= 0}
     assert bool(told) == (len(known) == HOURS)
     for amounts in told.values():
         assert len(amounts) == HOURS
         assert all(amount >= 0 and amount == int(amount) for amount in amounts)
+    swing = swing_of(parts, days=days)
+    assert bool(swing) == bool(told), "the same hours were seen"
+    assert all(
+        len(factors) == HOURS and all(1 <= factor <= MOST_SWING for factor in factors) for factors in swing.values()
+    )
 
 
 def profiles() -> st.SearchStrategy[ServiceProfile]:

@@ -26,6 +26,7 @@ from neap.common.contract.catalogue import (
     PLACEMENTS,
     PROFILES,
     RATIOS,
+    TIDES,
     TOPOLOGY,
     WORKLOAD,
 )
@@ -54,6 +55,7 @@ from neap.common.model.scheduling import (
     Taint,
     Toleration,
 )
+from neap.common.model.tide import Side, TideNode, TidePool, Turning
 from neap.common.model.topology import Device, NumaNode, Zone, ZoneKind
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Append, Arrived, Done, Event, Failed, Gone, Synced, Tick
@@ -155,6 +157,9 @@ def lawful() -> Iterator[tuple[Channel[Any], Any, str]]:
     types = tuple(
         MachineType(name=name, speeds={MEMORY_BANDWIDTH: speed}) for name, speed in (("M1", 1.0), ("M2", 2.0))
     )
+    turning = TideNode(node="n2", side=Side.ONLINE, turning=Turning.BLOCKED, blockers=("batch/g1",), why="1 guest")
+    tide = TidePool(at=0.0, source="planner", pool="web", nodes=(TideNode(node="n1", side=Side.OFFLINE), turning))
+    yield TIDES, tide, TIDES.at(pool="web").subject
     yield MACHINE_TYPES, MachineTypes(at=0.0, source="planner", types=types), MACHINE_TYPES.at(cluster="local").subject
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from neap.common.errors import InputError
 from neap.console.core.export import Export, loads_of, read_file
+from neap.console.core.strategies.lending import Ask
 from neap.console.shell.assessing import assess_folder
 
 HOUR = [10.0, 12.0, 11.0, 30.0] * 3
@@ -109,20 +110,28 @@ def test_an_export_that_cannot_be_replayed_names_the_node(content: str, cores: i
 def test_a_folder_is_assessed_under_every_policy_and_says_what_was_assumed(tmp_path: Path) -> None:
     (tmp_path / "usage.json").write_text(answer(matrix(samples(HOUR), node="a"), matrix(samples(HOUR), instance="b")))
     (tmp_path / "notes.txt").write_text("ignored")
-    told = assess_folder(tmp_path, cores=64, policies=["static", "peer", "neap"], period=60.0, most=10, in_json=False)
+    (tmp_path / "memory.json").write_text("of memory: not read here")
+    ask = Ask(cores=64, nodes=10, period=60.0)
+    told = assess_folder(tmp_path, ask=ask, policies=["static", "peer", "neap"], strategies=["lend"], in_json=False)
     assert "2 nodes" in told
     assert all(f"\n{policy} " in told for policy in ("static", "peer", "neap"))
     assert "64 CPUs where not told" in told
-    plain = json.loads(assess_folder(tmp_path, cores=64, policies=["neap"], period=60.0, most=1, in_json=True))
-    assert plain["total"][0]["owners"] == pytest.approx(15.75 / 64, rel=0.2)
-    assert any("1 of 2 nodes" in note for note in plain["notes"])
+    ask = Ask(cores=64, nodes=1, period=60.0)
+    plain = json.loads(assess_folder(tmp_path, ask=ask, policies=["neap"], strategies=["lend"], in_json=True))
+    assert plain["lend"]["total"][0]["owners"] == pytest.approx(15.75 / 64, rel=0.2)
+    assert any("1 of 2 nodes" in note for note in plain["lend"]["notes"])
 
 
 def test_a_folder_without_an_export_is_refused(tmp_path: Path) -> None:
+    def assess(folder: Path, *strategies: str) -> str:
+        return assess_folder(folder, ask=Ask(cores=8), policies=["neap"], strategies=strategies, in_json=False)
+
     with pytest.raises(InputError, match="no file that ends in"):
-        assess_folder(tmp_path, cores=8, policies=["neap"], period=60.0, most=1, in_json=False)
+        assess(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
-        assess_folder(tmp_path / "nowhere", cores=8, policies=["neap"], period=60.0, most=1, in_json=False)
+        assess(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no such strategy.*lend, sizes, overcommit, scaling, tide, forecast"):
+        assess(tmp_path, "magic")
     (tmp_path / "u.csv").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(InputError, match=r"u\.csv: no UTF-8"):
-        assess_folder(tmp_path, cores=8, policies=["neap"], period=60.0, most=1, in_json=False)
+        assess(tmp_path)

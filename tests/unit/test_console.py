@@ -14,7 +14,7 @@ from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.console.core.figure import Sample, draw
 from neap.console.core.nodeview import NodeView
 from neap.console.core.progress import Progress, one_line
-from neap.console.core.summary import DayOutcome, plain_table, totals
+from neap.console.core.summary import DayOutcome, PlannerPart, plain_table, totals
 from neap.console.core.topview import HEADINGS, TopView
 
 REPORT = DayReport(
@@ -60,6 +60,21 @@ def test_the_table_compares_both_runs_and_says_where_the_journal_lies() -> None:
         "j.jsonl",
     ):
         assert said in text
+
+
+def test_the_second_table_says_what_the_planner_changes() -> None:
+    planned = msgspec.structs.replace(
+        REPORT, core_seconds={"shared_cores": 30 * 43_200.0, "reclaimed_cores": 45 * 43_200.0}, violation_minutes=3
+    )
+    part = PlannerPart(nodes=2, without=totals(REPORT), planned=totals(planned))
+    outcome = DayOutcome(
+        nodes=24, cores=100.0, seed=1, with_guests=totals(REPORT), online_only=totals(REPORT), placements=9, waited={},
+        placements_per_second=4.0, journal="j.jsonl", planner=part,
+    )  # fmt: skip
+    text = plain_table(outcome)
+    for said in ("without planner", "with planner", "on 2 virtual nodes", "(+10.0 points)", "3 of 1000  (0.300%)"):
+        assert said in text
+    assert part.said == "the planner: +10.0 points of utilisation, -2 owner SLO-violation minutes"
 
 
 def test_progress_tells_one_squeeze_once_and_remembers_an_evicted_guest_to_ask_about() -> None:

@@ -276,3 +276,12 @@ def test_nothing_known_is_said_as_such() -> None:
     for rule in (snug.PLUGIN, highest.PLUGIN, average.PLUGIN, percentile_rule.PLUGIN):
         assert math.isnan(rule.advise(nothing, Aim(), ()).value)
     assert sized(seen(nothing, nothing), [Way(CPU, snug.PLUGIN)], NOW, {}).requests == ()
+
+
+def test_what_a_rule_remembers_can_be_told_as_it_is() -> None:
+    """It travels in the recommendation: a number of numpy's would end the planner."""
+    use = known([2.1] * 48)
+    first = snug.PLUGIN.advise(use, Aim(0.95, 0.2), ())
+    hour = first.memory[0]
+    later = snug.PLUGIN.advise(use, Aim(0.95, 0.2), (hour - 3, 1.0, 1.5, 0.0))  # hours above both sizes
+    assert [type(number) for number in later.memory[1:]] == [float] * 3

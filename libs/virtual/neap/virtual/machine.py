@@ -1,12 +1,14 @@
-"""The machine of the service "virtual": the submitter, the kubelet of all nodes, and the door to their files."""
+"""The machine of the service "virtual": the submitter, the kubelet of all nodes, the door to their files, the record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from neap.common.contract.catalogue import PLACEMENTS
-from neap.common.runtime.machine import Event, Instruction, Stopping, Synced
+from neap.common.contract.catalogue import PAST, PLACEMENTS, WORKLOAD
+from neap.common.model.past import PastUsage
+from neap.common.runtime.machine import Emit, Event, Instruction, Stopping, Synced
+from neap.common.units import Seconds
 from neap.virtual.kubelet import KubeletMachine
 from neap.virtual.submitter import SubmitterMachine
 
@@ -21,11 +23,17 @@ class CloseHosts(Instruction):
     """Serve them no longer."""
 
 
-class VirtualMachine:
-    """Hands every event to both; the kubelet first, so that a freed place is known when guests are counted."""
+Record = Callable[[Seconds], Sequence[PastUsage]]  # of the days before a time
 
-    def __init__(self, kubelet: KubeletMachine, submitter: SubmitterMachine) -> None:
-        self._kubelet, self._submitter = kubelet, submitter
+
+class VirtualMachine:
+    """Hands every event to both; the kubelet first, so that a freed place is known when guests are counted.
+
+    `past` is told once, before the day's first workload.
+    """
+
+    def __init__(self, kubelet: KubeletMachine, submitter: SubmitterMachine, past: Record = lambda _: ()) -> None:
+        self._kubelet, self._submitter, self._past = kubelet, submitter, past
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """See Machine."""
@@ -33,6 +41,8 @@ class VirtualMachine:
         match event:
             case Synced(channel=channel) if channel.pattern == PLACEMENTS.pattern:
                 return [OpenHosts(), *acts]
+            case Synced(channel=channel, at=at) if channel.pattern == WORKLOAD.pattern and self._submitter.is_new:
+                return [*acts, *(_told(line) for line in self._past(at))]
             case Stopping():
                 return [*acts, CloseHosts()]
         return acts
@@ -41,3 +51,8 @@ class VirtualMachine:
         """Raises AssertionError when one of the two does."""
         self._kubelet.validate()
         self._submitter.validate()
+
+
+def _told(line: PastUsage) -> Emit:
+    name = f"past.{line.namespace}.{line.name}.{line.replica or line.container}.{line.resource}.{line.start:.0f}"
+    return Emit(PAST.at(namespace=line.namespace), line, name)

@@ -10,6 +10,8 @@ from typing import Final
 
 from neap.common.units import DAY, MINUTE, Seconds
 
+PAST_DAYS: Final = 3  # that a planner is told a record of
+
 
 def day_settings(*, nodes: int, seed: int, length: Seconds = DAY, step: Seconds = MINUTE) -> list[str]:
     """`section.key=value` for all rooms of a virtual cluster that reports every `step` clock seconds."""
@@ -47,6 +49,28 @@ def lean_settings() -> list[str]:
     back every ten periods instead of every one. The day comes out the same; it takes a tenth less.
     """
     return [f"reporter.off={','.join(UNMODELLED)}", "enforcer.reconcile_every=10", "enforcer.tasks_every=60"]
+
+
+def planner_settings(step: Seconds = MINUTE) -> list[str]:
+    """The same cluster with a planner, which is told a record of the days before, and an advisor that goes by it.
+
+    Its desks look once per step instead of every few seconds; it forecasts and writes its history down less often,
+    since a day here is a few minutes.
+    """
+    return [
+        f"virtual.past={PAST_DAYS}",
+        "advisor.provision=provision_profile",
+        f"planner.profiling.period={step}",
+        f"planner.profiling.again={10 * step}",
+        f"planner.history.tick={step}",
+        f"planner.history.write_every={360 * step}",
+        f"planner.forecasting.tick={step}",
+        f"planner.forecasting.every={120 * step}",
+        f"planner.overcommit.tick={step}",
+        f"planner.scaling.period={5 * step}",
+        f"planner.sizing.period={5 * step}",
+        f"planner.tide.period={5 * step}",
+    ]
 
 
 PLAIN_ROOMS: Final = ("virtual", "reporter", "scheduler")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from neap.common.errors import SettingsError
-from neap.virtual.pace import PLAIN_ROOMS, plain_settings
+from neap.virtual.pace import PLAIN_ROOMS, plain_settings, planner_settings
 from neap.virtual.simulation import ROOMS
 
 AT_ONCE: Final = ("advisor.offer_rise=1.0", "advisor.offer_drop=1.0")  # an offer is what the formula says
@@ -44,6 +44,13 @@ POLICIES: Final = {
     policy.name: policy
     for policy in (
         LendingPolicy("neap", "the defaults of neap", promises=True),
+        LendingPolicy(
+            "neap+planner",
+            "neap with the planner, which was told a simulated record of the services' days before",
+            tuple(planner_settings()),
+            (*ROOMS, "planner"),
+            promises=True,
+        ),
         LendingPolicy(
             "peer",
             "Koordinator's batch formula (reclaim 60 %, 300 s), suppress rule (65 %) and eviction by allocatable",

@@ -18,6 +18,7 @@ class DaySettings(msgspec.Struct, frozen=True, kw_only=True):
     examples: str = ""  # folder with curves/, trace/, machines/; empty: the one of the source checkout
     machine: str = ""  # every node is this machine of examples/machines (name without its ending); empty: all of them
     file: str = ""  # a day written by hand (TOML or JSON, format in examples/README.md); empty: generate one
+    past: Annotated[int, Meta(ge=0, le=7)] = 0  # days before it that the services tell a record of: past.py
     start: Seconds = NOMINAL_START  # clock second at which the day begins; 0: the minute in which the process starts
     length: Annotated[Seconds, Meta(gt=0)] = (
         DAY  # clock seconds that are replayed; the time of day stays that of the curves

@@ -231,9 +231,11 @@ class Simulation:
 
 
 @asynccontextmanager
-async def in_process(settings: Sequence[str], *, epoch: Seconds, speed: float, seed: int = 0) -> AsyncIterator[Bus]:
+async def in_process(
+    settings: Sequence[str], *, epoch: Seconds, speed: float, seed: int = 0, rooms: Iterable[str] = ROOMS
+) -> AsyncIterator[Bus]:
     """All rooms on the running loop under an accelerated clock; yields a connection to look on."""
     lead = max(LEAD, START_UP * speed)
     clock = AnchoredClock(epoch=epoch - lead, anchor=stopwatch(), speed=speed, stopwatch=stopwatch)
-    async with Simulation(settings, seed=seed).running(clock) as bus:
+    async with Simulation(settings, seed=seed, rooms=rooms).running(clock) as bus:
         yield bus

@@ -48,6 +48,11 @@ class SubmitterMachine:
                 return self._submit(event.at)
         return ()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was submitted yet, in this life or an earlier one."""
+        return not self._known
+
     def validate(self) -> None:
         """Raises AssertionError when something waits that was never submitted."""
         assert self._waiting <= self._known & self._guests, "a guest waits that was not submitted"

@@ -12,6 +12,7 @@ from neap.common.runtime.service import Outside, Service, consume, every, follow
 from neap.virtual.behaviour import Origin
 from neap.virtual.kubelet import AdvanceHosts, KubeletMachine, StartPod, StopPod
 from neap.virtual.machine import CloseHosts, OpenHosts, VirtualMachine
+from neap.virtual.past import past_of
 from neap.virtual.settings import Settings
 from neap.virtual.slices import CURVE_STEP
 from neap.virtual.submitter import SubmitterMachine
@@ -45,7 +46,9 @@ def wire_world(settings: Settings, world: VirtualWorld) -> Service:
         "virtual",
         "",
         machine=VirtualMachine(
-            KubeletMachine(settings, world.day, world.curves, origin, tally), SubmitterMachine(settings, world.day)
+            KubeletMachine(settings, world.day, world.curves, origin, tally),
+            SubmitterMachine(settings, world.day),
+            past=lambda at: past_of(world.day, world.curves, origin, settings.past, min(at, world.day.start)),
         ),
         routes=(
             follow(PLACEMENTS.only()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from neap.virtual.day import make_day
 from neap.virtual.dayfile import read_day
 from neap.virtual.kernel import VirtualHost
 from neap.virtual.parts import Day, MachineShape, node_names
+from neap.virtual.past import story
 from neap.virtual.pod import CardSpec
 from neap.virtual.settings import Settings
 from neap.virtual.slices import examples_root, read_slices
@@ -88,6 +90,8 @@ def read_world(settings: Settings) -> tuple[Day, tuple[MachineShape, ...], Curve
         day = read_day(Path(settings.file), start=settings.start, curves=slices.curves, seed=settings.seed)
     else:
         day = make_day(settings, slices, shapes, settings.seed)
+    if told := story(day, slices.curves, settings.past):
+        day = dataclasses.replace(day, story=(*day.story, told))
     return day, shapes, slices.curves
 
 

@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     offer_stall: Annotated[Ratio, Meta(gt=0, le=1)] = 0.10  # of the time an owner waits for a resource: an emergency
     offer_short: Share = 0.10  # of the memory available: with less it is an emergency
     foresight: Annotated[Seconds, Meta(ge=0, le=86400)] = 3600.0  # ahead in the owners' profiles (headroom_profile)
+    believe: Annotated[Seconds, Meta(ge=0, le=86400)] = 600.0  # for which a profile must have been right (of CPU)
     survival_window: Annotated[Seconds, Meta(gt=0, le=604800)] = 86400.0  # of past offers that survival is read from
     survival_fraction: Annotated[Ratio, Meta(gt=0, le=1)] = 0.8  # of an offer: below it guests leave (evictor: 1.25)
     survival_confidence: Annotated[Ratio, Meta(gt=0, lt=1)] = 0.9  # share of guests that live at least that long
@@ -87,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def peak_window(self) -> int:
         """Reports over which the recent peak of a pod is remembered."""
         return max(self.peak_reports, math.ceil(self.peak_seconds / self.period))
+
+    @property
+    def believe_reports(self) -> int:
+        """Reports on end in which a profile was right before it counts."""
+        return max(self.peak_reports, math.ceil(self.believe / self.period))
 
 
 FIXED: Final = frozenset(

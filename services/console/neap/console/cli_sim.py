@@ -18,6 +18,9 @@ def sim(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
     day: Annotated[Path | None, typer.Option(help="A day of your own.")] = None,
     length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours.")] = 24.0,
+    policy: Annotated[
+        str, typer.Option(help="As for `neap sim day`; --plain is another word for online-only.")
+    ] = "neap",
     plain: Annotated[
         bool, typer.Option("--plain", help="Online services only, as Kubernetes alone runs them.")
     ] = False,
@@ -35,8 +38,9 @@ def sim(
     from neap.console.shell.simulated import simulate_day  # noqa: PLC0415
 
     simulate_day(
-        nodes=nodes, seed=seed, day=day, hours=length, plain=plain, journal=journal, record=record, as_json=as_json
-    )
+        nodes=nodes, seed=seed, day=day, hours=length, policy="online-only" if plain else policy, journal=journal,
+        record=record, as_json=as_json,
+    )  # fmt: skip
 
 
 Nodes = Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")]
@@ -56,7 +60,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON."
 def sim_day(
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="neap, peer, static, online-only, or NAME,SECTION.KEY=VALUE; several times; default: all."),
+        typer.Option(
+            help="neap, neap+planner, peer, static, online-only, or NAME,SECTION.KEY=VALUE; several times; default: all."
+        ),
     ] = None,
     nodes: Nodes = 100,
     seed: Seeds = None,
@@ -104,19 +110,34 @@ def sim_compare(
 
 def assess(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Usage export; see examples/README.md.")],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this, in full: lend, sizes, overcommit, scaling, tide, forecast. Several times."),
+    ] = None,
     cores: Annotated[
         int, typer.Option(min=0, max=4096, help="CPUs of a node whose capacity the export does not name.")
     ] = 0,
-    policy: Annotated[list[str] | None, typer.Option(help="Default: static, peer, neap.")] = None,
-    period: Annotated[float, typer.Option(min=1.0, max=3600.0, help="Seconds between two reports.")] = 60.0,
-    nodes: Annotated[int, typer.Option(min=1, max=100_000, help="Nodes replayed, at most; evenly chosen.")] = 200,
-    as_json: AsJson = False,
+    policy: Annotated[list[str] | None, typer.Option(help="To lend by. Default: static, peer, neap.")] = None,
+    period: Annotated[
+        float, typer.Option(min=0.0, max=3600.0, help="Seconds between two reports of lending; 0: as the export.")
+    ] = 0.0,
+    nodes: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Nodes lending is replayed on; 0: as many as take 15 s.")
+    ] = 0,
+    days: Annotated[float, typer.Option(min=0.0, max=28.0, help="Newest days lending is replayed on; 0: two.")] = 0.0,
+    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
-    """What lending would give on your cluster, from your own usage export, before anything is installed."""
+    """What each strategy would have given on your cluster, at what risk, from your own usage export. Touches nothing."""
+    from neap.common.errors import InputError  # noqa: PLC0415
+    from neap.console.core.strategies.lending import Ask  # noqa: PLC0415
     from neap.console.shell.assessing import assess_folder  # noqa: PLC0415
 
+    if output not in ("text", "json"):
+        raise InputError(f"-o {output}: text or json")
+    policies = policy or ["static", "peer", "neap"]
+    ask = Ask(cores=cores, policies=len(policies), nodes=nodes, days=days, period=max(period, 1.0) if period else 0.0)
     told = assess_folder(
-        folder, cores=cores, policies=policy or ["static", "peer", "neap"], period=period, most=nodes,
-        in_json=as_json,
-    )  # fmt: skip
+        folder, ask=ask, policies=policies, strategies=strategy or [], in_json=as_json or output == "json"
+    )
     typer.echo(told)

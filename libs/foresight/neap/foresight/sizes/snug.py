@@ -101,7 +101,7 @@ class Snug:
         for mean, highest in zip(known.hours_avg.last(count).values, known.hours_max.last(count).values, strict=False):
             credit *= 0.5 ** (HOUR / self.fades)
             credit += exceeded(mean, highest, account.plain) - exceeded(mean, highest, account.own)
-        return account._replace(credit=credit)
+        return account._replace(credit=float(credit))
 
     def _taken(self, value: float, now: float) -> float:
         return now if math.isfinite(now) and abs(value - now) <= self.takes * now else value

@@ -125,7 +125,7 @@ def lend(
         last = None if before is None else before.offer.get(view.kind, 0)
         seen = replace(view, last=None if last is None else last / scale)
         raw = chosen.headroom.advise(seen, chosen.headroom_settings)
-        amount, text = int(raw.amount * scale + 1e-6), raw.arithmetic
+        amount, text = int(raw.amount * scale + 1e-6), raw.arithmetic + (f"; online {view.by}" if view.by else "")
         if before is not None and last is not None:
             free = before.stale and (view.supply is None or chosen.headroom.within)  # then their CPUs are bound enough
             rise = settings.offer_rise * max(0.0, at - rose) / MINUTE if sound else 0.0
@@ -238,6 +238,7 @@ def cpu_view(
         used=sum(tracks[pod.uid].likely for pod in owners),
         asked=sum(pod.request for pod in owners),
         supply=_supply(plan, pods, tracks),
+        by="; ".join(sorted({need.by for need in plan.requirements.values() if need.by})),
     )
 
 

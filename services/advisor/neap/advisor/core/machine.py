@@ -14,7 +14,7 @@ from typing import Any, Final
 from neap.advisor.core import neighbours, remembered
 from neap.advisor.core.alarms import alarms
 from neap.advisor.core.assign import check
-from neap.advisor.core.foreseeing import foreseen, portrait_flaw
+from neap.advisor.core.foreseeing import Profiles
 from neap.advisor.core.hearing import Heard, hear
 from neap.advisor.core.knobs import Limits, cgroups, with_mems
 from neap.advisor.core.layout import Layout, layout_of
@@ -76,7 +76,7 @@ class AdvisorMachine:
         self._headroom: tuple[Seconds, Lending] | None = None  # the last one said
         self._offered: Headroom | None = None  # said by an earlier life
         self._told: dict[str, Told] = {}
-        self._profiles: dict[str, ServiceProfile] = {}  # by subject
+        self._profiles = Profiles()
         self._earlier = remembered.Memory()  # what an earlier life knew
         self._heard_before: Heard | None = None  # what it heard
 
@@ -120,11 +120,9 @@ class AdvisorMachine:
             case Arrived(message=Headroom() as said):
                 self._offered = said if self._ready_at is None else None
             case Arrived(message=ServiceProfile() as profile, subject=subject):
-                if flaw := portrait_flaw(profile):
-                    return refuse("profiles", f"profile of {profile.key}", InputError(flaw))
-                self._profiles[subject] = profile
+                return self._profiles.learn(profile, subject)
             case Gone(channel=channel, subject=subject) if channel == PROFILES:
-                self._profiles.pop(subject, None)
+                self._profiles.forget(subject)
             case Arrived(message=Apart() as said):
                 self._neighbours = neighbours.recalled(self._neighbours, said)
             case Gone(channel=channel) if channel == ADVICE and self._ready_at is not None:
@@ -271,6 +269,7 @@ class AdvisorMachine:
             return ()
         known = bool(blind) or (self._heard is not None and self._heard.known)
         fresh = fresh and known and not blind
+        self._profiles.foretell(self._pods, self._tracks, at, self._settings.believe_reports)
         view = Round(
             self._layout,
             self._pods,
@@ -315,9 +314,7 @@ class AdvisorMachine:
             cpu_view(made, self._layout, self._pods, self._tracks, self._heard.usage),
             memory_offer_view(facts, settings),
         )
-        if self._profiles:
-            known = {profile.key: profile for profile in self._profiles.values()}
-            views = tuple(foreseen(view, facts, known, at=at, horizon=settings.foresight) for view in views)
+        views = self._profiles.foreseen(views, facts, at=at, horizon=settings.foresight)
         alarm = alarms(made, facts, settings)
         return lend(views, self._lending, self._chosen, settings, at=at, growing=fresh, alarms=alarm)
 

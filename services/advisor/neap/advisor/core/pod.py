@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from neap.advisor.core.indicators import signals
 from neap.advisor.core.policy import PodView
@@ -89,6 +89,14 @@ def _enhancement(workload: Workload) -> tuple[Enhancement, str]:
         return Enhancement(), str(error)
 
 
+class Foretold(NamedTuple):
+    """What a profile says of a pod for now and a while: see core/foreseeing."""
+
+    version: str
+    swing: Ratio  # how far it goes above its level at most
+    most: Cores  # the most it ever used at this time of the day
+
+
 @dataclass(slots=True)
 class Track:
     """Recent usage of one pod; `now` and `stall` are of the newest report, None if it was not in it."""
@@ -96,6 +104,9 @@ class Track:
     window: int
     margin: Ratio = 0.0  # on top of what it is seen using, for what is coming
     lends: bool = False  # guests may run behind it on NUMA nodes it has alone
+    foretold: Foretold | None = None  # by its profile; set before a report, judged with the next one
+    right: int = 0  # reports on end in which it used no more than that
+    believed: bool = False  # its profile was right for long enough
     reports: int = 0
     now: Cores | None = None
     stall: Ratio | None = None
@@ -128,6 +139,7 @@ class Track:
             waits.append(_waited(usage))
         known = [cpu for cpu in cpus if cpu is not None]
         self.now = min(sum(known), most) if known and len(known) == len(cpus) else None
+        self._judge()
         self.stall = max(stalls, default=None)
         self.signals = signals(containers)
         waited = [wait for wait in waits if wait is not None]
@@ -141,6 +153,19 @@ class Track:
             self.memory.append(sum(seen))
 
     @property
+    def level(self) -> Cores | None:
+        """Recent peak, or smoothed use where that is higher."""
+        return None if self.smooth is None else max(self.smooth, *self.cpu)
+
+    def _judge(self) -> None:
+        """Whether its profile was right once more; a report without it says nothing."""
+        told, level = self.foretold, self.level
+        if told is None or level is None:
+            self.right = 0
+        elif self.now is not None:
+            self.right = self.right + 1 if self.now <= min(told.most, level * told.swing) else 0
+
+    @property
     def likely(self) -> Cores:
         """What it uses as far as anybody can tell; a pod never seen uses nothing."""
         return self.now if self.now is not None else self.smooth or 0.0
@@ -151,6 +176,7 @@ class Track:
 
     def view(self, pod: Pod, settle: int, *, stale: bool) -> PodView:
         """What a provision policy may know; in stale rounds the newest report counts as missing."""
+        told = self.foretold if self.believed and not stale else None
         return PodView(
             uid=pod.uid,
             request=pod.request,
@@ -161,6 +187,9 @@ class Track:
             stall=None if stale else self.stall,
             settled=self.reports >= settle,
             signals={} if stale else self.signals,
+            level=None if self.level is None else self.level * (1 + self.margin),
+            swing=None if told is None else told.swing,
+            profile="" if told is None else told.version,
         )
 
 

@@ -30,6 +30,9 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True):
     stall: Ratio | None = None  # PSI some, last 10 s, worst container
     settled: bool = False  # seen often enough that its usage may be believed
     signals: Mapping[str, float] = {}  # what else the newest report says of it, by indicator: see core/indicators
+    level: Cores | None = None  # recent peak, or smoothed use where that is higher
+    swing: Ratio | None = None  # how far it goes above its level, by its profile; None: unknown, or not to be believed
+    profile: str = ""  # version of that profile
 
 
 class PoolView(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,7 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     ratio: Ratio
     reserve: Cores
     reason: str
+    by: str = ""  # versions of the profiles that had a part in it
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -107,6 +111,7 @@ class HeadroomView(msgspec.Struct, frozen=True, kw_only=True):
     last: float | None = None  # offered in the round before; None: there was none
     supply: Supply | None = None  # CPUs only
     forecast: Forecast | None = None  # None: no profile of any owner is known
+    by: str = ""  # versions of the profiles that the claims were made with
 
 
 class Offer(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@
               destinations, as long as Σ moved ≤ all and every destination keeps twice what it should have free     [bytes]
     owners    the same after them, of shared pools, where `owners` says so and Σ moved < enough
     advice    mems = the destinations, for `rest`; then it may use all nodes again, and what moved stays        (cpuset.mems)
-    not to n  if within `rest` anybody was moved off n to the source: memory does not go to and fro
+    not to n  if within `rest` anybody was moved off n to the source: memory does not go back and forth
 
 The kernel moves the pages of all tasks of a cgroup at once when a node is taken from its cpuset.mems, and later ones
 go where it may allocate; which of several destinations it takes is its own (node_remap), so each must do. Guests are
@@ -14,7 +14,7 @@ No kernel file tells latencies, and bandwidth only where there is resctrl: witho
 
 Off unless it is named in `memory`. Use on machines of several NUMA nodes whose guests hold much memory.
 Source: katalyst-core memory/plugin numa memory balancer (reference §4.8.2: 128 MiB to 15 GiB of a guest, to 10 GiB of
-a shared pod, guests first and the smallest first, 3 GiB of guests end a round, 15 GiB are its most; to and fro within
+a shared pod, guests first and the smallest first, 3 GiB of guests end a round, 15 GiB are its most; back and forth within
 15 min; every 30 s) and memset binder (by room); kernel documentation, admin-guide/cgroup-v2 (cpuset.mems).
 """
 

@@ -7,6 +7,7 @@ gain          = utilisation with guests / utilisation online-only
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +29,21 @@ class DayTotals(msgspec.Struct, frozen=True, kw_only=True):
     finished: int
 
 
+class PlannerPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What the planner changes: the same day lived through twice in virtual time, on fewer nodes."""
+
+    nodes: int
+    without: DayTotals
+    planned: DayTotals
+
+    @property
+    def said(self) -> str:
+        """In a sentence."""
+        points = 100 * (self.planned.utilisation - self.without.utilisation)
+        minutes = self.planned.violation_minutes - self.without.violation_minutes
+        return f"the planner: {points:+.1f} points of utilisation, {minutes:+d} owner SLO-violation minutes"
+
+
 class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The day with guests, the same day without, and how fast placements were."""
 
@@ -42,6 +58,7 @@ class DayOutcome(msgspec.Struct, frozen=True, kw_only=True):
     journal: str
     figure: str = ""
     notes: tuple[str, ...] = ()
+    planner: PlannerPart | None = None
 
     @property
     def gain(self) -> float:
@@ -69,16 +86,35 @@ def rows(outcome: DayOutcome) -> list[tuple[str, str, str]]:
     alone, both = outcome.online_only, outcome.with_guests
     return [
         ("average CPU utilisation", f"{alone.utilisation:.1%}", f"{both.utilisation:.1%}  ({outcome.gain:.2f} x)"),
-        ("guest core-hours", f"{alone.guest_core_hours:.0f}", f"{both.guest_core_hours:.0f}"),
-        ("  of which lost to evictions", f"{alone.lost_core_hours:.0f}", f"{both.lost_core_hours:.0f}"),
-        ("guests finished", f"{alone.finished}", f"{both.finished}"),
-        *(
-            (f"evictions: {rule}", f"{alone.evictions.get(rule, 0)}", f"{both.evictions.get(rule, 0)}")
-            for rule in sorted({*alone.evictions, *both.evictions}) or ["none"]
-        ),
-        ("owner SLO-violation minutes", _violations(alone), _violations(both)),
+        *_beside(alone, both),
         ("placements", "", f"{outcome.placements}, busiest second {outcome.placements_per_second:.0f}/s"),
         *((f"  {kind} waited, p50 / p99", "", _waits(waited)) for kind, waited in outcome.waited.items()),
+    ]
+
+
+def planner_rows(part: PlannerPart) -> list[tuple[str, str, str]]:
+    """(what, without planner, with planner)."""
+    without, planned = part.without, part.planned
+    more = f"({100 * (planned.utilisation - without.utilisation):+.1f} points)"
+    used = ("average CPU utilisation", f"{without.utilisation:.1%}", f"{planned.utilisation:.1%}  {more}")
+    return [used, *_beside(without, planned)]
+
+
+def planner_title(part: PlannerPart) -> str:
+    """What the second table is about."""
+    return f"The planner's part: the same day on {part.nodes} virtual nodes, twice (simulated, virtual time)"
+
+
+def _beside(one: DayTotals, other: DayTotals) -> list[tuple[str, str, str]]:
+    return [
+        ("guest core-hours", f"{one.guest_core_hours:.0f}", f"{other.guest_core_hours:.0f}"),
+        ("  of which lost to evictions", f"{one.lost_core_hours:.0f}", f"{other.lost_core_hours:.0f}"),
+        ("guests finished", f"{one.finished}", f"{other.finished}"),
+        *(
+            (f"evictions: {rule}", f"{one.evictions.get(rule, 0)}", f"{other.evictions.get(rule, 0)}")
+            for rule in sorted({*one.evictions, *other.evictions}) or ["none"]
+        ),
+        ("owner SLO-violation minutes", _violations(one), _violations(other)),
     ]
 
 
@@ -94,12 +130,18 @@ def _violations(run: DayTotals) -> str:
 def plain_table(outcome: DayOutcome) -> str:
     """The table as text, for pipes and logs."""
     head = f"{outcome.nodes} virtual nodes, {outcome.cores:.0f} usable CPUs, seed {outcome.seed} (simulated hardware)"
-    body = [("", "online only", "with guests"), *rows(outcome)]
-    widths = [max(len(row[i]) for row in body) for i in range(3)]
-    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in body]
+    lines = _table(("", "online only", "with guests"), rows(outcome))
+    if part := outcome.planner:
+        lines += ["", planner_title(part), "", *_table(("", "without planner", "with planner"), planner_rows(part))]
     return "\n".join(
         [head, "", *lines, "", *outcome.notes, f"picture: {outcome.figure}", f"journal: {outcome.journal}"]
     )
+
+
+def _table(head: tuple[str, str, str], body: Sequence[tuple[str, str, str]]) -> list[str]:
+    lines = [head, *body]
+    widths = [max(len(row[i]) for row in lines) for i in range(3)]
+    return [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in lines]
 
 
 def as_json(outcome: DayOutcome) -> dict[str, Any]:

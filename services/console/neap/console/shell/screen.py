@@ -15,7 +15,7 @@ from rich.text import Text
 
 from neap.common.units import Seconds
 from neap.console.core.progress import Progress, one_line
-from neap.console.core.summary import DayOutcome, rows
+from neap.console.core.summary import DayOutcome, planner_rows, planner_title, rows
 
 FRAME: Final[Seconds] = 0.25
 PLAIN_EVERY: Final[Seconds] = 5.0
@@ -58,6 +58,14 @@ def draw_table(outcome: DayOutcome) -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
+    if part := outcome.planner:
+        second = Table(title=planner_title(part))
+        second.add_column("")
+        second.add_column("without planner", justify="right")
+        second.add_column("with planner", justify="right", style="bold")
+        for row in planner_rows(part):
+            second.add_row(*row)
+        console.print(second)
     for note in outcome.notes:
         console.print(note, style="dim", highlight=False)
     console.print(f"picture: {outcome.figure}\njournal: {outcome.journal}", highlight=False, soft_wrap=True)

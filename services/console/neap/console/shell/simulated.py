@@ -25,9 +25,9 @@ from neap.common.units import DAY, HOUR
 from neap.console.core.comparison import Comparison, PolicyDay, as_json, difference, text
 from neap.console.core.figure import Sample, draw_policies
 from neap.console.core.summary import totals
-from neap.virtual.pace import PLAIN_ROOMS, day_settings, lean_settings, plain_settings
+from neap.virtual.pace import day_settings, lean_settings
 from neap.virtual.policies import LendingPolicy, policy_named
-from neap.virtual.simulation import ROOMS, Simulation
+from neap.virtual.simulation import Simulation
 from neap.virtual.world import read_world
 
 REPORT: Final = "sim-day.json"
@@ -42,24 +42,24 @@ def simulate_day(
     seed: int,
     day: Path | None,
     hours: float,
-    plain: bool,
+    policy: str,
     journal: Path | None,
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Simulate, write the journals, print the report. `plain`: the same owners without guests and without neap.
+    """Simulate, write the journals, print the report.
 
     Raises:
-        SettingsError: a journal cannot be written.
+        SettingsError: there is no such policy, or a journal cannot be written.
     """
+    chosen = policy_named(policy)
     settings = day_settings(nodes=nodes, seed=seed, length=hours * HOUR)
-    settings += [*(plain_settings() if plain else []), *([f"virtual.file={day}"] if day else [])]
-    rooms = PLAIN_ROOMS if plain else ROOMS
+    settings += [*chosen.settings, *([f"virtual.file={day}"] if day else [])]
     gc.set_threshold(COLLECT_EVERY)
     with ExitStack() as ending:
         out, scheduler = _written(ending, "--journal", journal), _written(ending, "--record", record)
         recorder = FileJournal(scheduler, only="scheduler") if scheduler else None
-        world = Simulation(settings, seed=seed, rooms=rooms, journal=out, record=recorder)
+        world = Simulation(settings, seed=seed, rooms=chosen.rooms, journal=out, record=recorder)
         report = simulate(world.run_day())
     if as_json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")

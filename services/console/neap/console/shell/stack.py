@@ -22,7 +22,7 @@ from neap.common.runtime.settings import process_environment
 from neap.common.testing.natsd import NatsServer
 from neap.common.units import Seconds
 
-ROOMS: Final = ("virtual", "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler")
+ROOMS: Final = ("virtual", "reporter", "advisor", "enforcer", "evictor", "gpushare", "scheduler", "planner")
 HARDWARE: Final = "virtual"  # kernels answer at once: the process that plays them goes first
 BEHIND_HARDWARE: Final = 5  # niceness of the rooms
 GRACE: Final[Seconds] = 20.0  # longer than a room takes that uses all of its own

@@ -1,4 +1,8 @@
-"""`neap up`: the stack, the day, the same day without guests beside it, the table."""
+"""`neap up`: the stack, the day, what it is held against beside it, the tables.
+
+Beside the day run simulations of it in virtual time, each in a process of its own: the owners alone, on all nodes;
+and, on a few nodes because that is all a laptop has left, with guests, without the planner and with it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,16 +26,18 @@ from neap.common.model.day import DayReport
 from neap.common.runtime.clock import stopwatch, wall_seconds
 from neap.common.units import HOUR, Seconds
 from neap.console.core.figure import draw
-from neap.console.core.summary import DayOutcome, as_json, plain_table, totals
+from neap.console.core.summary import DayOutcome, PlannerPart, as_json, plain_table, totals
 from neap.console.shell import screen
 from neap.console.shell.reading import JOURNAL, OUT, URL_FILE
 from neap.console.shell.stack import Stack, spawn
 from neap.console.shell.watcher import Watcher
-from neap.virtual.pace import day_settings
+from neap.virtual.pace import PAST_DAYS, day_settings, planner_settings
+from neap.virtual.past import story
 from neap.virtual.settings import NOMINAL_START
 from neap.virtual.settings import Settings as VirtualSettings
 
 LEAD: Final[Seconds] = 8.0  # real seconds between start and the day's first minute, for the services to come up
+SAMPLED: Final = 2  # nodes of the days that show the planner's part
 REPORT: Final = "report.json"
 FIGURE: Final = "day.svg"
 
@@ -80,19 +86,22 @@ async def live_through(ask: Ask) -> int:
 
 async def _day(ask: Ask) -> DayOutcome:
     tell = screen.teller(quiet=ask.as_json)
-    _check_day(ask)
+    yesterday = _check_day(ask)
     tell(f"{ask.nodes} virtual nodes (simulated hardware made of real machine snapshots), seed {ask.seed}")
     tell(
         f"a day at {ask.speed:.0f} x: nodes report every virtual minute instead of every second,"
         f" about {ask.hours * HOUR / ask.speed:.0f} s"
     )
+    if yesterday:
+        tell(yesterday)
     folder = _fresh(ask.folder)
-    async with _baseline(ask) as alone, _running(ask, tell) as (bus, broken):
+    async with _beside(ask) as beside, _running(ask, tell) as (bus, broken):
         with (folder / JOURNAL).open("wb") as journal:
             watcher = Watcher(bus, stopwatch, journal)
-            report = await _watch(watcher, ask, broken, alone)
-        tell("the day is over; waiting for the online-only run" if not alone.done() else "the day is over")
-        outcome = _outcome(ask, watcher, report, await alone)
+            report = await _watch(watcher, ask, broken, *beside)
+        waiting = not all(run.done() for run in beside)
+        tell("the day is over; waiting for the simulated days beside it" if waiting else "the day is over")
+        outcome = _outcome(ask, watcher, report, *[await run for run in beside])
         (folder / FIGURE).write_text(_figure(ask, watcher, outcome), encoding="utf-8")
         return outcome
 
@@ -101,9 +110,9 @@ async def _day(ask: Ask) -> DayOutcome:
 async def _running(ask: Ask, tell: Any) -> AsyncIterator[tuple[Bus, asyncio.Future[None]]]:
     """The bus of a cluster that lives through the day, and what fails when the cluster cannot be kept running."""
     if ask.in_process:
-        from neap.virtual.simulation import in_process  # noqa: PLC0415
+        from neap.virtual.simulation import ROOMS, in_process  # noqa: PLC0415
 
-        async with in_process(_settings(ask), epoch=NOMINAL_START, speed=ask.speed) as bus:
+        async with in_process(_settings(ask), epoch=NOMINAL_START, speed=ask.speed, rooms=(*ROOMS, "planner")) as bus:
             yield bus, asyncio.Future()
         return
     folder = ask.folder
@@ -129,30 +138,39 @@ async def _running(ask: Ask, tell: Any) -> AsyncIterator[tuple[Bus, asyncio.Futu
                 await bus.close()
 
 
-def _check_day(ask: Ask) -> None:
-    """Before anything is started: whether there is a day to live through.
+def _check_day(ask: Ask) -> str:
+    """Before anything is started: whether there is a day to live through; what its planner is told of the days before.
 
     Raises:
         InputError: names the file and what is wrong in it.
     """
     from neap.virtual.world import read_world  # noqa: PLC0415
 
-    day = VirtualSettings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR)
-    read_world(msgspec.structs.replace(day, file=str(ask.day)) if ask.day else day)
+    settings = VirtualSettings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR, past=PAST_DAYS)
+    day, _, curves = read_world(msgspec.structs.replace(settings, file=str(ask.day)) if ask.day else settings)
+    return story(day, curves, PAST_DAYS)
 
 
 def _settings(ask: Ask) -> list[str]:
     """What every service of this day is told."""
     settings = day_settings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR)
-    return [*settings, *([f"virtual.file={ask.day}"] if ask.day else [])]
+    return [*settings, *planner_settings(), *([f"virtual.file={ask.day}"] if ask.day else [])]
 
 
 @asynccontextmanager
-async def _baseline(ask: Ask) -> AsyncIterator[asyncio.Future[DayReport]]:
-    """The same day with online services only, simulated in a process of its own beside the real run."""
-    command = [sys.executable, "-m", "neap.console", "sim", "--plain", "--json", "--nodes", str(ask.nodes)]
+async def _beside(ask: Ask) -> AsyncIterator[list[asyncio.Future[DayReport]]]:
+    """The same day with online services only; and on a few nodes without the planner, and with it."""
+    few = min(SAMPLED, ask.nodes)
+    async with AsyncExitStack() as ending:
+        runs = (("online-only", ask.nodes), ("neap", few), ("neap+planner", few))
+        yield [await ending.enter_async_context(_simulated(ask, policy, nodes)) for policy, nodes in runs]
+
+
+@asynccontextmanager
+async def _simulated(ask: Ask, policy: str, nodes: int) -> AsyncIterator[asyncio.Future[DayReport]]:
+    command = [sys.executable, "-m", "neap.console", "sim", "--policy", policy, "--json", "--nodes", str(nodes)]
     command += ["--seed", str(ask.seed), "--length", str(ask.hours), *(["--day", str(ask.day)] if ask.day else [])]
-    log = ask.folder / "logs" / "online-only.log"
+    log = ask.folder / "logs" / f"simulated-{policy}.log"
     process = await spawn(["nice", "-n", "10", *command], log=log, capture=True)
     reading = asyncio.ensure_future(_read_report(process, log))
     try:
@@ -167,7 +185,7 @@ async def _baseline(ask: Ask) -> AsyncIterator[asyncio.Future[DayReport]]:
 async def _read_report(process: asyncio.subprocess.Process, log: Path) -> DayReport:
     output, _ = await process.communicate()
     if process.returncode:
-        raise SettingsError(f"the online-only run ended with {process.returncode}; see {log}")
+        raise SettingsError(f"a simulated run ended with {process.returncode}; see {log}")
     return msgspec.json.decode(output, type=DayReport)
 
 
@@ -189,12 +207,16 @@ async def _watch(watcher: Watcher, ask: Ask, *trouble: asyncio.Future[Any]) -> D
         await asyncio.gather(drawing, watching, return_exceptions=True)
 
 
-def _outcome(ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport) -> DayOutcome:
+def _outcome(
+    ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport, without: DayReport, planned: DayReport
+) -> DayOutcome:
     placing = watcher.placing
+    part = PlannerPart(nodes=without.nodes, without=totals(without), planned=totals(planned))
     notes = (
         "Owners follow CPU curves of Alibaba 2018 and Google 2019, guests and GPU pods the shapes of Alibaba's GPU trace.",
         "Kernels, kubelet and request latency (M/M/c over the cores a pod could get; no SMT or cache effects) are modelled;",
         "neap's services, NATS and their messages are real.",
+        f"The day with guests ran with a planner that was told a simulated record of the days before; {part.said}.",
         *watcher.progress.hints(),
     )
     return DayOutcome(
@@ -209,6 +231,7 @@ def _outcome(ask: Ask, watcher: Watcher, report: DayReport, alone: DayReport) ->
         journal=str(ask.folder / JOURNAL),
         figure=str(ask.folder / FIGURE),
         notes=notes,
+        planner=part,
     )
 
 
