@@ -67,16 +67,13 @@ def _placed(number: int) -> Placed:
     )  # fmt: skip
 
 
-def reports(services: int) -> list[NodeUsage]:
-    """A full report of every node."""
-    random = Random(1)
-    return [
-        NodeUsage(
-            at=0.0, source="reporter", node=f"n{node}", seq=1, period=1.0, cpu=20.0,
-            containers=tuple(_container(number, random) for number in range(node * PER_NODE, (node + 1) * PER_NODE)),
-        )
-        for node in range(services // PER_NODE)
-    ]  # fmt: skip
+def a_report(node: int) -> NodeUsage:
+    """A full report of a node; the same whenever it is asked for."""
+    random = Random(node)
+    return NodeUsage(
+        at=0.0, source="reporter", node=f"n{node}", seq=1, period=1.0, cpu=20.0,
+        containers=tuple(_container(number, random) for number in range(node * PER_NODE, (node + 1) * PER_NODE)),
+    )  # fmt: skip
 
 
 def _container(number: int, random: Random) -> ContainerUsage:
@@ -90,10 +87,10 @@ def _container(number: int, random: Random) -> ContainerUsage:
     )  # fmt: skip
 
 
-def told(report: NodeUsage, at: Seconds, period: Seconds, *, since: int = 0) -> bytes:
+def told(node: int, at: Seconds, period: Seconds, *, since: int = 0) -> bytes:
     """The report of a time; a short one lists every fourth container."""
+    report = a_report(node)
     containers = report.containers[int(at) % 4 :: 4] if since else report.containers
     return NODE_USAGE.encode(
         msgspec.structs.replace(report, at=at, seq=int(at), period=period, since=since, containers=containers)
     )
-

@@ -87,7 +87,7 @@ def account(export: Export, resource: str) -> Account:
             on_node.append(series)
             if workload == ALL:
                 continue
-            who = _who(workload, export.labels.get(workload, {}), found)
+            who = whose_is(workload, export.labels.get(workload, {}), found)
             if who is None:
                 continue
             whose, container, replica = who
@@ -181,7 +181,7 @@ def _reasons(found: Account) -> list[str]:
     ]
 
 
-def _who(workload: str, labels: Mapping[str, str], found: Account) -> tuple[Whose, str, str] | None:
+def whose_is(workload: str, labels: Mapping[str, str], found: Account) -> tuple[Whose, str, str] | None:
     """Whose series, of which container and pod; None if it is nobody's."""
     if not labels:
         return _named(workload, found), "", ""

@@ -1,41 +1,73 @@
-"""`neap assess DIR`: what each way to lend would give on a recorded cluster. Reads files, touches nothing."""
+"""`neap assess DIR`: what each strategy would have given on a recorded cluster. Reads files, touches nothing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from neap.common.errors import InputError
-from neap.console.core.assessed import as_json, text
-from neap.console.core.export import Export, loads_of, read_file
+from neap.console.core import assessed
+from neap.console.core.export import Export, read_file
+from neap.console.core.strategies import foretelling, lending, scaling, selling, sizes, tides
+from neap.console.core.strategies.history import History, history_of
+from neap.console.core.strategies.page import as_json, page
+from neap.console.core.strategies.verdict import Verdict, unknown
 from neap.virtual.policies import policy_named
 from neap.virtual.replay import Load, replay, together
 
 LARGEST: Final = 1 << 28  # bytes of one file
 ENDINGS: Final = (".json", ".csv")
+NOT_CPU: Final = ("memory", "gpu")  # how files begin that are of something else: `neap history import` reads memory
+STRATEGIES: Final[Mapping[str, Callable[[History], Verdict]]] = {
+    sizes.NAME: sizes.assess,
+    selling.NAME: selling.assess,
+    scaling.NAME: scaling.assess,
+    tides.NAME: tides.assess,
+    foretelling.NAME: foretelling.assess,
+}
+NAMES: Final = (lending.NAME, *STRATEGIES)
 
 
-def assess_folder(folder: Path, *, cores: int, policies: Sequence[str], period: float, most: int, in_json: bool) -> str:
-    """The report.
+def assess_folder(
+    folder: Path, *, ask: lending.Ask, policies: Sequence[str], strategies: Sequence[str], in_json: bool
+) -> str:
+    """The report; `strategies`: only these, with all they have to tell; none: all.
 
     Raises:
-        InputError: names the file, and the line or series, that does not hold.
+        InputError: names the file, and the line or series, that does not hold; or there is no such strategy.
         SettingsError: a policy does not hold.
     """
-    chosen = [policy_named(name) for name in policies]
-    loads, notes = loads_of(read_export(folder), cores)
-    if len(loads) > most:
-        notes.append(f"{most} of {len(loads)} nodes were replayed, evenly chosen by name (--nodes)")
-        loads = [loads[index * len(loads) // most] for index in range(most)]
-    nodes = {policy.name: [replay(load, policy, period=period) for load in loads] for policy in chosen}
-    totals = [together(each, f"{len(loads)} nodes", [load.capacity for load in loads]) for each in nodes.values()]
-    said = {policy.name: policy.said for policy in chosen}
-    notes += _gaps(loads, nodes[chosen[0].name][0].unknown if len(loads) == 1 else totals[0].unknown)
+    if strange := [name for name in strategies if name not in NAMES]:
+        raise InputError(f"--strategy {strange[0]}: there is no such strategy (there are: {', '.join(NAMES)})")
+    wanted = strategies or NAMES
+    export = read_export(folder)
+    history = history_of(export, ask.cores)
+    verdicts, lent = [], dict[str, Any]()
+    if lending.NAME in wanted:
+        verdict, lent = _lent(export, history, ask, policies)
+        verdicts.append(verdict)
+    verdicts += [assess(history) for name, assess in STRATEGIES.items() if name in wanted]
     if in_json:
-        return json.dumps(as_json(totals, nodes, said, notes), indent=2)
-    return text(totals, nodes, said, notes)
+        return json.dumps(as_json(verdicts, history, lent), indent=2)
+    return page(verdicts, history, is_whole=bool(strategies))
+
+
+def _lent(
+    export: Export, history: History, ask: lending.Ask, policies: Sequence[str]
+) -> tuple[Verdict, dict[str, Any]]:
+    """Every policy on every node that is replayed."""
+    named = [policy_named(name) for name in policies]
+    loads, period, notes = lending.chosen(export, history, ask)
+    try:
+        nodes = {policy.name: [replay(load, policy, period=period) for load in loads] for policy in named}
+    except InputError as error:  # a node of which never all workloads are known at once
+        return unknown(lending.NAME, lending.TITLE, str(error), lending.NEEDS), {}
+    totals = [together(each, f"{len(loads)} nodes", [load.capacity for load in loads]) for each in nodes.values()]
+    said = {policy.name: policy.said for policy in named}
+    notes += _gaps(loads, totals[0].unknown)
+    return lending.verdict(totals, nodes, said, notes, history), assessed.as_json(totals, nodes, said, notes)
 
 
 def _gaps(loads: Sequence[Load], unknown: float) -> list[str]:
@@ -48,7 +80,7 @@ def _gaps(loads: Sequence[Load], unknown: float) -> list[str]:
 
 
 def read_export(folder: Path) -> Export:
-    """All files of a folder.
+    """All files of a folder that tell of CPU.
 
     Raises:
         InputError: it is no folder, has no such file, or one of them does not hold.
@@ -56,6 +88,7 @@ def read_export(folder: Path) -> Export:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
     files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
+    files = [path for path in files if not path.name.startswith(NOT_CPU)]
     if not files:
         raise InputError(f"{folder}: no file that ends in {' or '.join(ENDINGS)}")
     export = Export()

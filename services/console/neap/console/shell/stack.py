@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -111,9 +113,8 @@ class Stack:
     async def _spawn(self, name: str) -> asyncio.subprocess.Process:
         arguments = [part for pair in (f"process.nats_url={self.url}", *self.settings) for part in ("--set", pair)]
         command = [sys.executable, "-m", f"neap.{name}", *arguments]
-        if name != HARDWARE:
-            command = ["nice", "-n", str(BEHIND_HARDWARE), *command]
-        return await spawn(command, log=self.out / "logs" / f"{name}.log")
+        niceness = 0 if name == HARDWARE else BEHIND_HARDWARE
+        return await spawn(command, log=self.out / "logs" / f"{name}.log", niceness=niceness)
 
     async def _mind(self, child: Child) -> None:
         """Start a child again when it ends unasked."""
@@ -137,7 +138,9 @@ class Stack:
             self.broken.set_exception(SettingsError(f"{name} ended with {status}: {' '.join(last)[:400]} (see {log})"))
 
 
-async def spawn(command: Sequence[str], *, log: Path, capture: bool = False) -> asyncio.subprocess.Process:
+async def spawn(
+    command: Sequence[str], *, log: Path, capture: bool = False, niceness: int = 0
+) -> asyncio.subprocess.Process:
     """A child in a session of its own that dies with this process; its output is appended to `log`."""
     with log.open("ab") as sink:
         out: IO[bytes] | int = asyncio.subprocess.PIPE if capture else sink
@@ -148,11 +151,20 @@ async def spawn(command: Sequence[str], *, log: Path, capture: bool = False) -> 
             stderr=sink,
             env=dict(process_environment()),
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(_begin, niceness),
         )
 
 
-def _die_with_parent() -> None:
+def _begin(niceness: int) -> None:
+    """In the child: how it stands to others, and that it dies with its parent.
+
+    Sessions are groups of their own to Linux' scheduler, which share CPUs evenly whatever the niceness of those in
+    them, so the group is told as well (sched(7), "The autogroup feature").
+    """
+    if niceness:
+        os.nice(niceness)
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
     with suppress(OSError, AttributeError):  # Linux only; elsewhere a killed parent leaves children
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

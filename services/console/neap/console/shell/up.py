@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ from neap.virtual.settings import Settings as VirtualSettings
 
 LEAD: Final[Seconds] = 8.0  # real seconds between start and the day's first minute, for the services to come up
 SAMPLED: Final = 2  # nodes of the days that show the planner's part
+SIMULATED: Final = 19  # niceness of the days beside the real one
 REPORT: Final = "report.json"
 FIGURE: Final = "day.svg"
 
@@ -95,15 +96,17 @@ async def _day(ask: Ask) -> DayOutcome:
     if yesterday:
         tell(yesterday)
     folder = _fresh(ask.folder)
-    async with _beside(ask) as beside, _running(ask, tell) as (bus, broken):
-        with (folder / JOURNAL).open("wb") as journal:
-            watcher = Watcher(bus, stopwatch, journal)
-            report = await _watch(watcher, ask, broken, *beside)
-        waiting = not all(run.done() for run in beside)
-        tell("the day is over; waiting for the simulated days beside it" if waiting else "the day is over")
-        outcome = _outcome(ask, watcher, report, *[await run for run in beside])
-        (folder / FIGURE).write_text(_figure(ask, watcher, outcome), encoding="utf-8")
-        return outcome
+    few = min(SAMPLED, ask.nodes)
+    async with _simulated(ask, "online-only", ask.nodes) as alone:
+        async with _running(ask, tell) as (bus, broken):
+            with (folder / JOURNAL).open("wb") as journal:
+                watcher = Watcher(bus, stopwatch, journal)
+                report = await _watch(watcher, ask, broken, alone)
+        tell(f"the day is over; the same day on {few} nodes without and with the planner (simulated)")
+        async with _simulated(ask, "neap", few) as without, _simulated(ask, "neap+planner", few) as planned:
+            outcome = _outcome(ask, watcher, report, await alone, await without, await planned)
+    (folder / FIGURE).write_text(_figure(ask, watcher, outcome), encoding="utf-8")
+    return outcome
 
 
 @asynccontextmanager
@@ -158,20 +161,12 @@ def _settings(ask: Ask) -> list[str]:
 
 
 @asynccontextmanager
-async def _beside(ask: Ask) -> AsyncIterator[list[asyncio.Future[DayReport]]]:
-    """The same day with online services only; and on a few nodes without the planner, and with it."""
-    few = min(SAMPLED, ask.nodes)
-    async with AsyncExitStack() as ending:
-        runs = (("online-only", ask.nodes), ("neap", few), ("neap+planner", few))
-        yield [await ending.enter_async_context(_simulated(ask, policy, nodes)) for policy, nodes in runs]
-
-
-@asynccontextmanager
 async def _simulated(ask: Ask, policy: str, nodes: int) -> AsyncIterator[asyncio.Future[DayReport]]:
+    """The same day under virtual time, in a process of its own that gives way to everything else."""
     command = [sys.executable, "-m", "neap.console", "sim", "--policy", policy, "--json", "--nodes", str(nodes)]
     command += ["--seed", str(ask.seed), "--length", str(ask.hours), *(["--day", str(ask.day)] if ask.day else [])]
     log = ask.folder / "logs" / f"simulated-{policy}.log"
-    process = await spawn(["nice", "-n", "10", *command], log=log, capture=True)
+    process = await spawn(command, log=log, capture=True, niceness=SIMULATED)
     reading = asyncio.ensure_future(_read_report(process, log))
     try:
         yield reading
