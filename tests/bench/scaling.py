@@ -26,8 +26,9 @@ import numpy as np
 from neap.common.errors import InputError
 from neap.common.units import DAY, MINUTE
 from neap.foresight.forecasting import Foretold, forecast
+from neap.foresight.judging import may_drive
 from neap.foresight.manners import MANNERS, Judge
-from neap.foresight.scaling import Rules, look_ahead, may_drive
+from neap.foresight.scaling import Rules, look_ahead
 from neap.foresight.scaling_replay import Lived, Outlook, Rehearsal, blind, rehearse
 from neap.foresight.series import Series, Values
 from tests.bench.measure import Row

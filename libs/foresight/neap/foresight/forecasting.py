@@ -26,7 +26,7 @@ from neap.common.model.forecast import ReportCard
 from neap.common.units import DAY, HOUR, Ratio, Seconds
 from neap.foresight import periods, regimes
 from neap.foresight.cleaning import sane
-from neap.foresight.judging import LEVELS, Trials
+from neap.foresight.judging import LEVELS, SEASONAL, Trials
 from neap.foresight.models import ewma, holt_winters, naive, percentile, seasonal, seasonal_naive
 from neap.foresight.past import Indices, Model, Past
 from neap.foresight.series import Series, Values
@@ -45,7 +45,6 @@ BACK: Final[Seconds] = 14 * DAY  # of back-test
 CLOSEST: Final[Seconds] = HOUR  # between origins
 MOST_OTHERS: Final = 4  # other models whose cards are shown
 MIXTURE: Final = "combination"
-SEASONAL: Final = "seasonal naive"
 NAIVE: Final = "naive"
 SMALL: Final[Ratio] = 0.1
 CLEARLY: Final = 1.02  # times its error

@@ -24,6 +24,8 @@ from neap.foresight.weighing import Group, relative
 
 LEAST: Final = 50
 LEVELS: Final = (0.90, 0.99)
+SEASONAL: Final = "seasonal naive"  # as yesterday
+BETTER: Final[Ratio] = 0.9  # of the error of "it stays"
 
 
 @dataclass(frozen=True)
@@ -101,3 +103,15 @@ class Trials:
 def _share(marks: Values, known: Values, heavy: Values) -> Ratio | None:
     total = float((known * heavy).sum())
     return float((marks * known * heavy).sum()) / total if total > 0 else None
+
+
+def may_drive(card: ReportCard) -> bool:
+    """Whether what speaks under this card may be followed.
+
+    It is on; or it is off because "as yesterday" did better than all models, speaks instead, and is clearly better than
+    "it stays": then every evening's rush is known, and yesterday says when it comes.
+    """
+    if card.on:
+        return True
+    known = card.naive_mape is not None and card.seasonal_mape is not None
+    return known and card.model == SEASONAL and card.mape <= BETTER * (card.naive_mape or 0.0)

@@ -26,13 +26,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from neap.common.errors import InputError
-from neap.common.model.forecast import ReportCard
 from neap.common.units import Ratio, Seconds
 
 NEAR: Final = 1e-9  # a quotient this little above a whole number is that number
 LARGEST: Final = 1_000_000  # replicas; more is no answer
-YESTERDAY: Final = "seasonal naive"
-CLEARLY: Final[Ratio] = 0.9  # of the error of "it stays"
 ABSURD: Final = 10.0  # a prediction this many times what native needs is flagged, whatever comes of it
 
 BY_MOST: Final = "clamped by most"
@@ -178,18 +175,6 @@ def follow(at: Seconds, wish: int, now: int, rules: Rules, wishes: Wishes) -> in
     """Where a wish leads: held, stepped, bounded."""
     stepped = _stepped(wish, wishes.add(at, wish, rules.hold), now, rules)
     return min(max(stepped, rules.least), rules.most)
-
-
-def may_drive(card: ReportCard) -> bool:
-    """Whether what speaks under this card may be followed.
-
-    It is on; or it is off because "as yesterday" did better than all models, speaks instead, and is clearly better than
-    "it stays": then every evening's rush is known, and yesterday says when it comes.
-    """
-    if card.on:
-        return True
-    known = card.naive_mape is not None and card.seasonal_mape is not None
-    return known and card.model == YESTERDAY and card.mape <= CLEARLY * (card.naive_mape or 0.0)
 
 
 def look_ahead(start: Seconds, step: Seconds, values: Sequence[float], at: Seconds, lead: Seconds) -> float | None:

@@ -34,9 +34,10 @@ from neap.console.core.strategies.verdict import (
     unknown,
 )
 from neap.foresight.forecasting import Foretold, forecast
+from neap.foresight.judging import may_drive
 from neap.foresight.manners import Judge
 from neap.foresight.past import last_known
-from neap.foresight.scaling import Rules, look_ahead, may_drive
+from neap.foresight.scaling import Rules, look_ahead
 from neap.foresight.scaling_replay import Outlook, Rehearsal, rehearse
 from neap.foresight.series import Series
 

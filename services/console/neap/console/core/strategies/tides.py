@@ -28,8 +28,8 @@ from neap.console.core.strategies.pool import STEP, Pods, Pool, Whole
 from neap.console.core.strategies.scaling import KINDS, SMALLEST, TARGET, request_of
 from neap.console.core.strategies.verdict import ASSUMED, Table, Verdict, level_of, percent, share, unknown
 from neap.foresight.forecasting import Foretold, forecast
+from neap.foresight.judging import may_drive
 from neap.foresight.past import last_known
-from neap.foresight.scaling import may_drive
 from neap.foresight.series import Series, Values
 from neap.foresight.tide_demand import Demand, Habit, Outlook, Point, demand
 from neap.foresight.tide_rule import Rule, counted
@@ -85,7 +85,6 @@ class Told:
     """What was expected of the cluster's use, by the steps that were known then; `fit`: what might drive."""
 
     made: int
-    daily: int  # off, because "as yesterday" did better, and clearly better than "it stays"
     fit: dict[int, Foretold]
 
     @property
@@ -96,10 +95,6 @@ class Told:
         said = (
             f"only {len(self.fit)} of {self.made} forecasts of the cluster might drive, at other times nothing is lent"
         )
-        if self.daily:
-            return (
-                f'{said}; the load repeats day by day: "as yesterday" beat every model {self.daily} times, which is off'
-            )
         return f"{said}; there is no pattern, or too short a history"
 
 
@@ -109,9 +104,7 @@ def foretold(history: History) -> Told:
     count = round((DAY + EVERY) / history.step)
     first = max(round(QUIET / history.step), history.count - round(DAYS * DAY / history.step))
     made = {place: forecast(used.until(place), count) for place in range(first, history.count, every)}
-    fit = {place: one for place, one in made.items() if one.is_on}
-    daily = sum(bool(one.cards) and may_drive(one.cards[0]) for one in made.values()) - len(fit)
-    return Told(len(made), daily, fit)
+    return Told(len(made), {place: one for place, one in made.items() if one.cards and may_drive(one.cards[0])})
 
 
 def lived(history: History, told: Told, name: str, rule: Rule = RULE) -> Ebb:

@@ -26,6 +26,7 @@ from neap.common.model.forecast import CLUSTER_SCOPE, MOST_POINTS, Forecast
 from neap.common.runtime.machine import Count, Delete, Event, Instruction, Put
 from neap.common.units import Seconds
 from neap.foresight.forecasting import Foretold, forecast
+from neap.foresight.judging import may_drive
 from neap.planner.core.cluster import Cluster
 from neap.planner.core.forecasting.gathering import SeriesName, series_of
 from neap.planner.core.forecasting.scoring import Score
@@ -45,7 +46,7 @@ class Wanted:
     asked: Seconds
     made: Forecast | None = None
     score: Score = field(default_factory=Score)
-    is_on: bool = False
+    drives: bool = False
     seen: Seconds = 0.0  # end of the series it was made from
 
 
@@ -75,18 +76,11 @@ class Forecasts:
                 self._record.track("/".join(name[:3]))
 
     def of(self, name: SeriesName) -> Forecast | None:
-        """The newest forecast that may drive decisions."""
+        """The newest forecast that may drive decisions: see `may_drive`, and it did not fail live."""
         found = self._wanted.get(name)
-        if found is None or found.made is None or not found.is_on:
+        if found is None or found.made is None or not found.drives:
             return None
         return found.made if self._at - found.made.at <= self._settings().patience else None
-
-    def told(self, name: SeriesName) -> Forecast | None:
-        """The newest forecast, also one that is switched off: whoever asks judges by its cards."""
-        found = self._wanted.get(name)
-        if found is None or found.made is None or self._at - found.made.at > self._settings().patience:
-            return None
-        return found.made
 
     # -- a Desk --------------------------------------------------------------------------------------------------------
 
@@ -130,12 +124,12 @@ class Forecasts:
         told = forecast(series, min(MOST_POINTS, max(1, round(wanted.horizon / series.step))))
         said: list[Instruction] = [Count(LEFT_OUT, by=len(told.said))] if told.said else []
         if not len(told.values):
-            wanted.is_on = False
+            wanted.drives = False
             return [*said, Count(MADE, labels={"outcome": "no value"})]
-        wanted.is_on = told.is_on and not wanted.score.is_off
+        wanted.drives = bool(told.cards) and may_drive(told.cards[0]) and not wanted.score.is_off
         wanted.made = _message(name, told, wanted.score, at)
         wanted.score.publish(wanted.made)
-        outcome = "on" if wanted.is_on else "off"
+        outcome = "on" if wanted.drives else "off"
         try:
             return [*said, Count(MADE, labels={"outcome": outcome}), Put(_key(name), wanted.made)]
         except InputError:  # a name that is no subject: it is of use here, but cannot be told

@@ -10,10 +10,12 @@ it; in `preview` nobody does. Cost of a look: O(replicas of the services looked 
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from neap.common.contract.catalogue import SCALING
 from neap.common.contract.channel import Address
@@ -27,7 +29,7 @@ from neap.common.telemetry.span import object_context
 from neap.common.units import HOUR, Seconds
 from neap.foresight.cron import Bound, parse_bounds
 from neap.foresight.manners import Judge
-from neap.foresight.scaling import Decision, Load, Rules, Wishes, may_drive
+from neap.foresight.scaling import Decision, Load, Rules, Wishes
 from neap.foresight.scaling import predicted as replicas_ahead
 from neap.planner.core.cluster import Cluster, Service
 from neap.planner.core.forecasting import Forecasts, SeriesName
@@ -41,7 +43,9 @@ TOLD: Final = "neap_planner_scaling_told_total"
 LEFT_OUT: Final = "neap_planner_scaling_left_out_total"
 KINDS: Final = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
 HORIZON: Final[Seconds] = 4 * HOUR  # of the forecasts asked for
+AT_ONCE: Final = 10_000  # services that are asked whether they are scaled, in one look: 15 ms
 RELIST: Final[Seconds] = 60.0  # who is scaled is looked up so often, and when policy changes
+Wanted: TypeAlias = tuple[bool, str, Scaling]  # those of auto come first
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class ScalingDesk:
         self._scaled: dict[str, Scaled] = {}
         self._round, self._listed = -1, -math.inf
         self._crowded = 0
+        self._left, self._wanted, self._count = deque[str](), list[Wanted](), 0  # of a look at who is scaled
         self._stored: dict[str, ScalingPlan] = {}  # told in an earlier life
 
     def hear(self, event: Event) -> Sequence[Instruction]:
@@ -81,7 +86,11 @@ class ScalingDesk:
     def plan(self, at: Seconds) -> Sequence[Instruction]:
         """See Desk."""
         said: list[Instruction] = []
-        if self._policies.round != self._round or at >= self._listed + RELIST:
+        if self._policies.round != self._round or (not self._left and at >= self._listed + RELIST):
+            self._round, self._listed = self._policies.round, at
+            self._left, self._wanted, self._count = deque(self._cluster.services), [], 0
+            said += self._relist(at)
+        elif self._left:
             said += self._relist(at)
         self._gauge.follow(uid for key in self._scaled for uid in self._cluster.services[key].uids)
         for key, scaled in self._scaled.items():
@@ -102,18 +111,24 @@ class ScalingDesk:
     # -- who -----------------------------------------------------------------------------------------------------------
 
     def _relist(self, at: Seconds) -> list[Instruction]:
-        self._round, self._listed = self._policies.round, at
-        wanted: list[tuple[bool, str, Scaling]] = []
-        for key in sorted(self._cluster.services):
+        """Some of the services; after the last of them, who is scaled from now on."""
+        most = self._policies.settings.scaling.services
+        found: list[Wanted] = []
+        for _ in range(min(AT_ONCE, len(self._left))):
+            key = self._left.popleft()
             settings = self._policies.of_service(key).scaling
             if key.split("/")[1] in KINDS and settings.mode is not ScaleMode.OFF:
-                wanted.append((settings.mode is not ScaleMode.AUTO, key, settings))
-        most = self._policies.settings.scaling.services
-        kept = {key: settings for _, key, settings in sorted(wanted, key=lambda each: each[:2])[:most]}
+                found.append((settings.mode is not ScaleMode.AUTO, key, settings))
+        self._count += len(found)
+        self._wanted = heapq.nsmallest(most, [*self._wanted, *found], key=lambda each: each[:2])
+        return [] if self._left else self._take_all(at)
+
+    def _take_all(self, at: Seconds) -> list[Instruction]:
+        kept = {key: settings for _, key, settings in self._wanted}
         said: list[Instruction] = []
-        if len(wanted) - len(kept) > self._crowded:
-            said.append(Count(LEFT_OUT, by=len(wanted) - len(kept) - self._crowded, labels={"why": "too many"}))
-        self._crowded = len(wanted) - len(kept)
+        if self._count - len(kept) > self._crowded:
+            said.append(Count(LEFT_OUT, by=self._count - len(kept) - self._crowded, labels={"why": "too many"}))
+        self._crowded = self._count - len(kept)
         gone = [(key, self._scaled.pop(key)) for key in list(self._scaled) if key not in kept]
         said += [Delete(_address(key)) for key, scaled in gone if scaled.told is not None]
         for key, settings in kept.items():
@@ -155,8 +170,7 @@ class ScalingDesk:
         assert aim is not None
         name = _series(service.key)
         self._forecasts.want(name, HORIZON)
-        told = self._forecasts.told(name)
-        forecast = told if told is not None and told.cards and may_drive(told.cards[0]) else None
+        forecast = self._forecasts.of(name)
         rules, by = counting.rules_of(aim, settings, scaled.bounds, at)
         load = Load(load.use, load.now, load.ready, *counting.ahead(forecast, at, lead + settings.period))
         if not scaled.begun:
