@@ -34,6 +34,7 @@ from tests.bench import (
     openb,
     peaks,
     place,
+    planner,
     profiles,
     replay,
     scaling,
@@ -50,12 +51,13 @@ PARTS: dict[str, Callable[[], Iterator[Row] | AsyncIterator[Row]]] = {
     "replay": replay.rows, "kube": kube.rows, "mirror": mirror.rows, "bind": bind.rows, "profiles": profiles.rows,
     "forecasts": forecasts.rows,
     "scaling": scaling.rows, "sizes": sizes.rows, "peaks": peaks.rows,
-    "tides": tides.rows, "history": history.rows,
+    "tides": tides.rows, "history": history.rows, "planner": planner.rows,
 }  # fmt: skip
 BY_NAME: set[str] = {
     "profiles",
     "forecasts",
     "history",
+    "planner",
     "openb",
     "replay",
     "scaling",

@@ -28,6 +28,8 @@ from neap.common.runtime.main import COLLECT_EVERY
 from neap.common.runtime.service import Every, Outside
 from neap.common.units import HOUR, MINUTE, Seconds
 from neap.planner.core.overcommitting.settings import Overcommit
+from neap.planner.core.profiling.judging import Judged
+from neap.planner.core.profiling.measured import Kept, Past
 from neap.planner.core.tides.settings import TideSettings
 from neap.planner.settings import Settings
 from neap.planner.wiring import STORED, wire
@@ -58,6 +60,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     whole: dict[str, float] = {}  # longest handling of one event by what it is
     told: dict[str, int] = {}
     hours: float = 0.0  # virtual
+    collections: list[float] = []  # milliseconds that searches for cycles took, the five longest
 
 
 def rows() -> Iterator[Row]:
@@ -81,6 +84,7 @@ def rows() -> Iterator[Row]:
     for desk, most in one.ticks.items():
         yield Row(name=f"planner: longest tick of {desk}", value=most, unit="ms", at_most=LONG_TICK,
                   note=f"{one.ticking[desk]:.1f} s of CPU in {one.hours:.1f} h; longest event {one.events[desk]:.1f} ms")  # fmt: skip
+    yield Row(name="planner: longest search for cycles", value=max(one.collections, default=0.0), unit="ms")
     for what, most in one.whole.items():
         yield Row(name=f"planner: longest {what}", value=most, unit="ms")
 
@@ -125,13 +129,22 @@ class _Life:
         self.whole = Counter[str]()
         self.told = Counter[str]()
         self.outcome = Outcome()
-        self.reviewed: set[str] = set()
-        self.sized: set[str] = set()
+        self.pauses: list[float] = []
+        self.at: Seconds = NOW
+        self.reviewed, self.sized = bytearray(SERVICES), bytearray(SERVICES)  # 1: it was
 
     def see(self, stage: str) -> None:
         """How much memory it takes now."""
         self.outcome.resident[stage] = resident()
         sys.stderr.write(f"{time.process_time():7.1f} s  {resident():.3f} GiB  {stage}\n")
+
+    def collected(self, phase: str, _: object) -> None:
+        """The garbage collector begins, or ends."""
+        if phase == "start":
+            self.pauses.append(-time.thread_time())
+        elif self.pauses:
+            self.pauses[-1] += time.thread_time()
+            self.pauses = sorted(self.pauses)[-5:]
 
     def handle(self, event: Event) -> None:
         """One event, and what comes of it."""
@@ -150,10 +163,10 @@ class _Life:
         channel = put.key.channel
         message = channel.decode(channel.encode(put.value))
         self.told[type(message).__name__] += 1
-        if isinstance(message, ServiceProfile):
-            self.reviewed.add(message.key)
-        if isinstance(message, Recommendation):
-            self.sized.add(message.name)
+        if isinstance(message, ServiceProfile) and message.key.startswith("team-"):
+            self.reviewed[int(message.key.rpartition("-")[2])] = 1
+        if isinstance(message, Recommendation) and message.containers:
+            self.sized[int(message.name.rpartition("-")[2])] = 1
         self.handle(Arrived(at, message, put.key.subject))
 
     def fold(self, payloads: Iterable[bytes], at: Seconds) -> tuple[float, float]:
@@ -184,12 +197,14 @@ def _live() -> Outcome:
     gc.collect()
     gc.freeze()  # as a service does once it is ready
     gc.set_threshold(COLLECT_EVERY)
+    gc.callbacks.append(life.collected)
     life.see("everything stored is read")
     nodes = range(SERVICES // PER_NODE)
     life.fold((told(node, NOW + 1, 1.0) for node in nodes), NOW + 1)
     fill(life.machine._desks["history"].desk)
     life.see("every report folded once, rings full")
     _hour(life, nodes)
+    _days(life)
     life.see("an hour folded")
     _round(life, nodes)
     life.see("every service reviewed and sized")
@@ -204,8 +219,20 @@ def _hour(life: _Life, nodes: range) -> None:
         at = NOW + 60 + turn * 295
         read, fold = life.fold((told(node, at, 60.0) for node in nodes), at)
         decoding, folding = decoding + read, folding + fold
+        life.handle(Tick(at + MINUTE, "history"))
     count = REPORTS * SERVICES
     life.outcome.full, life.outcome.from_bytes = count / folding, count / (decoding + folding)
+
+
+def _days(life: _Life) -> None:
+    """As after a week: of every service the busiest hours of the days before."""
+    measured, hour = life.machine._desks["profiling"].desk._measured, int(NOW // HOUR)
+    for number, lines in enumerate(measured.lines.values()):
+        for line in lines.values():
+            for kind in measured._kinds:
+                past = line.past.setdefault(kind.name, Past())
+                judged = [Judged((("main", 1e7 + number * day),), None, 1, True) for day in range(1, 7)]
+                past._keep(tuple(Kept(hour - 24 * (6 - i), one) for i, one in enumerate(judged)))
 
 
 def _round(life: _Life, nodes: range) -> None:
@@ -213,14 +240,14 @@ def _round(life: _Life, nodes: range) -> None:
     at, groups = NOW + HOUR + LATE, 300
     end = at + 2 * ROUND
     began = at
-    while at < end and not (len(life.sized) >= SERVICES and len(life.reviewed) >= SERVICES and at - began >= ROUND):
+    while at < end and not (all(life.sized) and all(life.reviewed) and at - began >= ROUND):
         life.fold((told(node, at, 60.0) for node in nodes[int(at) % groups :: groups]), at)
         life.tick(at)
         at += 1.0
     life.outcome.hours = (at - began) / HOUR
     life.at = at
-    assert len(life.sized) >= SERVICES, f"{len(life.sized)} services were sized"
-    assert len(life.reviewed) >= SERVICES, f"{len(life.reviewed)} services were reviewed"
+    assert all(life.sized), f"{sum(life.sized)} services were sized"
+    assert all(life.reviewed), f"{sum(life.reviewed)} services were reviewed"
 
 
 def _often(life: _Life, nodes: range) -> None:
@@ -239,6 +266,7 @@ def _summed(life: _Life) -> Outcome:
     found.ticks = {name: 1000 * desk.tick for name, desk in life.desks.items()}
     found.ticking = {name: desk.ticking for name, desk in life.desks.items()}
     found.events = {name: 1000 * desk.longest for name, desk in life.desks.items()}
+    found.collections = [1000 * pause for pause in life.pauses]
     found.whole, found.told = dict(life.whole), dict(life.told)
     seen: set[int] = {id(life)}
     machine = life.machine

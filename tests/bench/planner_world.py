@@ -20,7 +20,7 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.model.workload import Container, Workload
-from neap.common.units import GIB, MIB, Seconds
+from neap.common.units import GIB, HOUR, MIB, Seconds
 from neap.reporter.reader import NodeReader
 from tests.bench.history import NOW, PER_NODE
 from tests.bench.samples import a_host, a_placement, uid
@@ -39,11 +39,11 @@ def stored(services: int) -> Iterator[Any]:
         labels = {"neap.io/pool": f"p{node % POOLS}", "kubernetes.io/hostname": f"n{node}", "kubernetes.io/os": "linux"}
         yield NODES.decode(NODES.encode(NodeObject(at=NOW, source="gateway", node=f"n{node}", labels=labels)))
     for number in range(services):
-        asked = Submitted(at=NOW - 60, source="gateway", workload=a_workload(number))
+        asked = Submitted(at=NOW - 2 * HOUR, source="gateway", workload=a_workload(number))
         yield WORKLOAD.decode(WORKLOAD.encode(asked))
         yield PLACEMENTS.decode(PLACEMENTS.encode(_placed(number)))
         started = Started(
-            at=NOW - 30, source="gateway", uid=uid(number), node=f"n{number // PER_NODE}", attempt=1,
+            at=NOW - 2 * HOUR + 30, source="gateway", uid=uid(number), node=f"n{number // PER_NODE}", attempt=1,
             containers={"main": f"{number:064x}"},
         )  # fmt: skip
         yield WORKLOAD.decode(WORKLOAD.encode(started))
@@ -62,7 +62,7 @@ def a_workload(number: int) -> Workload:
 
 def _placed(number: int) -> Placed:
     return Placed(
-        at=NOW - 45, source="scheduler", node=f"n{number // PER_NODE}", placement=a_placement(a_workload(number)),
+        at=NOW - 2 * HOUR + 15, source="scheduler", node=f"n{number // PER_NODE}", placement=a_placement(a_workload(number)),
         score=61.2, reason="best of 812 of 1000 nodes with 61.2 (load_aware 58.1, allocation 64.3)",
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ from neap.common.units import MINUTE, Seconds
 from neap.console.shell.submitting import submit
 from neap.console.shell.tail import tail
 from neap.virtual.kernel import VirtualHost
-from neap.virtual.simulation import LEAD, Simulation
+from neap.virtual.simulation import LEAD, ROOMS, Simulation
 from tests.sim.small import small_settings
 
 NODES = ("n1", "n2", "n3")
@@ -48,6 +48,9 @@ TOKENS = {
     "cluster": "local",
     "scope": "namespace",
     "slot": "1",
+    "page": "p1",
+    "pool": "web",
+    "resource": "cpu",
 }
 DEEP = 100_000
 MALFORMED = {
@@ -136,7 +139,7 @@ class World:
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
     """Five minutes into the small day; a room that crashes ends it with the error."""
-    simulation = Simulation(small_settings(nodes=len(NODES)))
+    simulation = Simulation(small_settings(nodes=len(NODES)), rooms=(*ROOMS, "planner"))
     clock = loop_clock(asyncio.get_running_loop(), epoch=simulation.virtual.start - LEAD)
     async with simulation.running(clock) as bus:
         here = World(simulation, bus, clock)

@@ -241,11 +241,11 @@ async def test_a_node_that_starts_without_nats_gives_back_what_an_earlier_life_w
             await node.passes(10)
             assert len(node.guests()) < len(everything)
         await server.kill()
+        began = clock.now()
         async with agent(server, host, clock, tmp_path / "journal") as node:
             await node.passes(1)
             confined = node.guests()
             assert len(confined) < len(everything), "kill -9 leaves the node as it is"
-            began = clock.now()
             async with asyncio.timeout(SOON):
                 while node.guests() != everything:
                     await node.passes(1)

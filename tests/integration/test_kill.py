@@ -177,7 +177,7 @@ class Cluster:
                 await self.heard.since(DEVICES, at, NODES[-1:])
             case "scheduler":
                 await self.answers()
-            case "evictor":  # silent unless somebody must go: its log says that it has read everything
+            case "evictor" | "planner":  # silent unless there is news: its log says that it has read everything
                 async with asyncio.timeout(SOON):
                     while self.times_ready(name) <= ready:  # noqa: ASYNC110  it is another process
                         await asyncio.sleep(0.02)

@@ -199,7 +199,7 @@ async def test_a_bad_document_changes_nothing_for_anybody_and_the_console_does_n
         ):
             with pytest.raises(Exception, match=says):
                 await set_policy([a_draft("fine", {"ttl": 22}), a_draft("base", wrong)], here.url, None)
-        with pytest.raises(InputError, match=r"ttl cannot be set for one service \(possible: pod_margin\)"):
+        with pytest.raises(InputError, match=r"ttl cannot be set for one service \(possible: lend_alone, pod_margin\)"):
             await set_policy([a_draft("base", {"ttl": 5}, "service=shop/Deployment/cart")], here.url, None)
         stored = await here.bus.get(POLICY.at(room="advisor", name="base"))
         assert stored is not None

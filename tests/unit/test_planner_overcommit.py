@@ -20,7 +20,7 @@ from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.usage import ContainerUsage, NodeUsage, Pressure, PressureKind
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Count, Delete, Event, Gone, Instruction, Put, Synced, Tick
-from neap.common.units import GIB, HOUR
+from neap.common.units import GIB, HOUR, MIB
 from neap.foresight.peaks import nsigma, ranges
 from neap.foresight.series import Series
 from neap.planner.core.cluster import Cluster
@@ -328,8 +328,8 @@ def test_steps_are_means_of_cores_and_the_highest_of_memory() -> None:
     recent = Recent()
     recent.watch("n", 0.0)
     for at, cpu, memory in ((10.0, 1.0, 5), (20.0, 3.0, 9), (30.0, None, 7), (310.0, 8.0, 1), (1000.0, 4.0, 2)):
-        seen = (ContainerUsage(uid="u", container="c", cgroup="c", cpu=cpu, working_set=memory),)
+        seen = (ContainerUsage(uid="u", container="c", cgroup="c", cpu=cpu, working_set=memory * MIB),)
         recent.hear(NodeUsage(at=at, source="r", node="n", seq=1, period=1.0, containers=seen), at)
     assert recent.of("n", ["u"], CPU)[0, -3:].tolist()[:2] == [2.0, 8.0]
     assert np.isnan(recent.of("n", ["u"], CPU)[0, -1]), "nothing was seen from 600 to 900"
-    assert recent.of("n", ["u"], MEMORY)[0, -3] == 9
+    assert recent.of("n", ["u"], MEMORY)[0, -3] == pytest.approx(9 * MIB, rel=2e-4)

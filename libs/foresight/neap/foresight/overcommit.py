@@ -24,6 +24,7 @@ from typing import Final
 from neap.common.units import HOUR, Ratio, Seconds
 
 GRAIN: Final[Ratio] = 1e-9  # of a step: float's error
+MOST: Final[Ratio] = 1000.0  # a machine that could sell more has next to nothing
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def foreseen(demand: Demand, peak: float, *, target: Ratio, least: Ratio) -> Rat
     if demand.room <= 0 or demand.asked <= 0 or not 0 <= peak < math.inf:
         return 1.0
     load = min(1.0, max(least, peak / demand.asked))
-    return max(1.0, (demand.asked + (demand.room * target - peak) / load) / demand.room)
+    return min(MOST, max(1.0, (demand.asked + (demand.room * target - peak) / load) / demand.room))
 
 
 def on_step(ratio: Ratio, step: Ratio) -> Ratio:
