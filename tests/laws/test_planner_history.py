@@ -17,7 +17,7 @@ from neap.common.units import DAY, MINUTE
 from neap.foresight.histogram import CPU, MEMORY, Histogram
 from neap.foresight.series import Series
 from neap.foresight.windows import Windows, group
-from neap.planner.core.history.codes import MOST, counted, decoded, encoded, uncounted
+from neap.planner.core.history.codes import MOST, WHOLE, counted, decoded, encoded, uncounted
 from neap.planner.core.history.past import joined
 from tests.unit.history_world import CART, GIB, START, HistoryWorld
 
@@ -109,7 +109,8 @@ def test_grouping_keeps_what_was_used(values: list[float], step: float) -> None:
 def test_codes_are_near_and_coding_twice_changes_nothing(values: list[float], kind: str) -> None:
     amounts = np.array(values)
     once = decoded(encoded(amounts, kind), kind)
-    assert once == pytest.approx(amounts, rel=CLOSE, abs=2e-5, nan_ok=True)
+    close = CLOSE if kind == "cpu" else WHOLE + 2e-4  # replicas near a whole number become it
+    assert once == pytest.approx(amounts, rel=close, abs=2e-5, nan_ok=True)
     np.testing.assert_array_equal(decoded(encoded(once, kind), kind), once)
 
 

@@ -144,13 +144,14 @@ class Histogram:
 class Histograms:
     """Many rows over the same buckets, in 32 bits, as seen from one reference for all; see module docstring.
 
-    Memory is taken as rows are used. The reference moves by whole half-lives, so moving it changes no percentile.
+    Memory is taken as buckets are used: a bucket of all rows lies together, and where none of a thousand neighbours uses
+    as much, nothing is taken. The reference moves by whole half-lives, so moving it changes no percentile.
     """
 
     def __init__(self, rows: int, buckets: Buckets, half_life: Seconds) -> None:
         self.buckets, self.half_life = buckets, half_life
         self.reference: Seconds = 0.0
-        self.weights: NDArray[np.float32] = np.zeros((rows, len(buckets)), np.float32)
+        self.weights: NDArray[np.float32] = np.zeros((len(buckets), rows), np.float32).T
         self.latest: Values = np.zeros(rows)  # 0: nothing yet
 
     def add(self, rows: NDArray[np.intp], values: Values, ats: Values, weights: ArrayLike = 1.0) -> None:
@@ -175,7 +176,9 @@ class Histograms:
 
     def clear(self, rows: NDArray[np.intp] | int) -> None:
         """Rows begin anew."""
-        self.weights[rows] = 0
+        places = np.atleast_1d(rows)
+        for bucket in np.flatnonzero(self.weights[places].any(axis=0)).tolist():
+            self.weights[places, bucket] = 0
         self.latest[rows] = 0
 
     def put(
@@ -192,7 +195,9 @@ class Histograms:
         factors = np.full(len(rows), np.exp2((reference - self.reference) / self.half_life))
         if half_life != self.half_life:  # as seen from each row's newest sample they are the same
             factors = np.exp2((reference - latest) / half_life + (latest - self.reference) / self.half_life)
-        self.weights[rows] = weights * factors[:, np.newaxis].astype(np.float32)
+        self.clear(rows)
+        used = np.flatnonzero(weights.any(axis=0))
+        self.weights[np.ix_(rows, used)] = weights[:, used] * factors[:, np.newaxis].astype(np.float32)
         self.latest[rows] = latest
 
     def see(self, at: Seconds) -> None:
@@ -204,7 +209,10 @@ class Histograms:
     def _move(self, reference: Seconds) -> None:
         used = np.flatnonzero(self.latest)
         factor = np.exp2((self.reference - reference) / self.half_life)
-        self.weights[: used[-1] + 1 if len(used) else 0] *= np.float32(factor)
+        top = int(used[-1]) + 1 if len(used) else 0
+        for bucket in range(len(self.buckets)):
+            if self.weights[:top, bucket].any():  # writing, even zeros, takes memory
+                self.weights[:top, bucket] *= np.float32(factor)
         self.reference = reference
 
 

@@ -6,9 +6,9 @@ Capped: of one service the newest start-up times are kept.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Final
 
 from neap.common.contract.catalogue import NODES, PLACEMENTS, TOPOLOGY
@@ -21,6 +21,7 @@ from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Event, Gone
 from neap.common.units import Seconds
+from neap.planner.core.lean import Lean
 
 MOST_STARTS: Final = 200  # start-up times kept of one service
 MOST_WAITING: Final = 10_000  # starts that were told before their ledger entry
@@ -32,6 +33,7 @@ class Pod:
 
     placement: Placement
     node: str
+    key: str  # of its service
     placed_at: Seconds = 0.0
     started_at: Seconds = 0.0
     containers: Mapping[str, str] = field(default_factory=dict)  # id of the runtime -> name of the container
@@ -49,7 +51,7 @@ class Service:
     key: str
     workload: Workload
     uids: dict[str, None] = field(default_factory=dict)
-    starts: deque[Seconds] = field(default_factory=lambda: deque(maxlen=MOST_STARTS))  # from placed to started
+    starts: Sequence[Seconds] = ()  # from placed to started
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Cluster:
         self.services: dict[str, Service] = {}  # by profile_key
         self.nodes: dict[str, Node] = {}
         self._started: dict[str, Started] = {}  # told before their ledger entry
+        self._lean = Lean()
 
     def hear(self, event: Event) -> None:
         """Fold one event, whatever it is about."""
@@ -96,7 +99,7 @@ class Cluster:
             case Arrived(message=Ended(uid=uid)):
                 self._started.pop(uid, None)
             case Arrived(message=NodeTopology() as topology):
-                self._node(topology.node).topology = topology
+                self._node(topology.node).topology = self._lean.topology(topology)
             case Arrived(message=NodeObject() as told):
                 self._node(told.node).object = told
             case Gone(channel=channel, subject=subject) if channel == NODES:
@@ -121,12 +124,15 @@ class Cluster:
         return self.nodes.setdefault(name, Node(name))
 
     def _place(self, placement: Placement, node: str, at: Seconds) -> None:
-        workload = placement.workload
+        placement = self._lean.placement(placement)
+        workload, place = placement.workload, self._node(node)
         self._forget(workload.uid)
-        pod = self.pods[workload.uid] = Pod(placement, node, at)
-        self._node(node).uids[workload.uid] = None
         key = profile_key(workload)
-        service = self.services.setdefault(key, Service(key, workload))
+        service = self.services.get(key)
+        if service is None:
+            service = self.services[key] = Service(key, workload)
+        pod = self.pods[workload.uid] = Pod(placement, place.name, service.key, at)
+        place.uids[workload.uid] = None
         service.workload = workload
         service.uids[workload.uid] = None
         told = self._started.pop(workload.uid, None)
@@ -147,24 +153,23 @@ class Cluster:
             if pod is None or pod.node != checkpoint.node:
                 self._place(placement, checkpoint.node, 0.0)
             else:
-                pod.placement = placement
+                pod.placement = self._lean.placement(placement)
 
     def _forget(self, uid: str) -> None:
         pod = self.pods.pop(uid, None)
         if pod is not None:
             del self.nodes[pod.node].uids[uid]
-            service = self.services[profile_key(pod.workload)]
-            del service.uids[uid]
+            del self.services[pod.key].uids[uid]
 
     def _start(self, started: Started) -> None:
         pod = self.pods.get(started.uid)
         if pod is not None and pod.node == started.node:
-            self._mark_started(pod, self.services[profile_key(pod.workload)], started)
+            self._mark_started(pod, self.services[pod.key], started)
         elif len(self._started) < MOST_WAITING:
             self._started[started.uid] = started
 
     def _mark_started(self, pod: Pod, service: Service, started: Started) -> None:
         if not pod.started_at and 0 < pod.placed_at <= started.at:
-            service.starts.append(started.at - pod.placed_at)
+            service.starts = (*service.starts, started.at - pod.placed_at)[-MOST_STARTS:]
         pod.started_at = started.at
-        pod.containers = {id: name for name, id in started.containers.items()}
+        pod.containers = {intern(id): intern(name) for name, id in started.containers.items()}

@@ -1,7 +1,7 @@
 """What people wish: the planner's settings for the cluster, and for one pool, node or service by policy.
 
 The planner is one room for all nodes, so it asks for each target by itself; answers are kept until a document, or the
-time, changes them.
+time, changes them. A target that no document names is as the cluster, so 100,000 services are few questions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from neap.common.contract.catalogue import POLICY
-from neap.common.model.policy import MOST_DOCUMENTS, PolicyDocument, Target
+from neap.common.model.policy import MOST_DOCUMENTS, PolicyDocument, Target, Tier
 from neap.common.runtime.machine import Arrived, Count, Event, Gone, Instruction, Synced
 from neap.common.runtime.tuning import CHANGED, REFUSED, TellPolicy, Tunable
 from neap.common.units import Seconds
@@ -28,6 +28,8 @@ class Wishes:
         self.round = 0  # goes up when any answer may have changed
         self._documents: dict[str, PolicyDocument] = {}
         self._kept: dict[Target, Settings] = {}
+        self._named: frozenset[tuple[Tier, str]] = frozenset()  # by the documents
+        self._is_split = False  # whether one holds for a part of the nodes
         self._until: Seconds = math.inf
         self._refused: frozenset[tuple[str, int]] = frozenset()
         self._is_synced = False
@@ -45,6 +47,10 @@ class Wishes:
                 is_news = self._documents.pop(POLICY.tokens_of(subject)["name"], None) is not None
             case Synced(channel=channel) if channel == POLICY:
                 self._is_synced = is_news = True
+        if is_news:
+            editions = [edition for document in self._documents.values() for edition in document.editions]
+            self._named = frozenset((edition.tier, edition.selector) for edition in editions)
+            self._is_split = any(edition.canary < 1 for edition in editions)
         return self._renew(event.at) if is_news and self._is_synced else ()
 
     @property
@@ -68,6 +74,7 @@ class Wishes:
     def _of(self, target: Target) -> Settings:
         if not self._documents:
             return self._default
+        target = self._asked(target)
         found = self._kept.get(target)
         if found is None:
             told = self._tunable.resolve(tuple(self._documents.values()), target, self._at, self._default)
@@ -77,6 +84,15 @@ class Wishes:
                 self._kept.clear()
             self._kept[target] = found
         return found
+
+    def _asked(self, target: Target) -> Target:
+        """The widest target with the same answer: what no document names is as everything else."""
+        named = self._named
+        return Target(
+            node=target.node if self._is_split or (Tier.NODE, target.node) in named else "",
+            pool=target.pool if (Tier.POOL, target.pool) in named else "",
+            service=target.service if (Tier.SERVICE, target.service) in named else "",
+        )
 
     def _renew(self, at: Seconds) -> Sequence[Instruction]:
         before = self._kept.get(Target(node=""), self._default)

@@ -9,6 +9,7 @@ CPU and replicas begin at 2^-16 (15 micro-cores), memory at 2^12 bytes; what is 
 
 from __future__ import annotations
 
+import math
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -33,6 +34,14 @@ def encoded(amounts: Values, kind: str) -> Codes:
         steps = np.rint((np.log2(amounts) - LOWEST[kind]) * PER_OCTAVE) + 2
     steps = np.where(steps < 2, 1, np.minimum(steps, HIGHEST))  # zero comes as -infinity
     return np.where(np.isnan(amounts), 0, steps).astype(np.uint16)
+
+
+def coded(amount: float, kind: str) -> int:
+    """One amount; as `encoded`, without an array."""
+    if math.isnan(amount):
+        return 0
+    steps = round((math.log2(amount) - LOWEST[kind]) * PER_OCTAVE) + 2 if amount > 0 else 1
+    return max(1, min(steps, HIGHEST))
 
 
 def decoded(codes: Codes, kind: str) -> Values:

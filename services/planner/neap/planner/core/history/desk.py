@@ -15,7 +15,6 @@ from neap.common.contract.catalogue import HISTORY, PLACEMENTS, WORKLOAD
 from neap.common.contract.channel import Channel
 from neap.common.errors import InputError
 from neap.common.model.past import HistoryPage, PastUsage
-from neap.common.model.profile import profile_key
 from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Event, Failed, Instruction, Later, Put, Stopping, Synced
 from neap.common.units import DAY, HOUR, Seconds
@@ -37,7 +36,7 @@ PAGES: Final = "neap_planner_history_pages_total"
 PAST_VALUES: Final = "neap_planner_history_past_total"
 FORGOTTEN: Final = "neap_planner_history_forgotten_total"
 WAIT: Final[Seconds] = 5.0  # of a line of the past until we know what is stored
-FEWEST, MOST_PAGES = 4, 16  # written at one tick
+FEWEST, MOST_PAGES = 2, 16  # written at one tick, 5 to 20 ms each
 MOST_SAID: Final = 1000  # reasons in the log; all are counted
 TIGHT: Final = 0.9  # share of rows taken from which those unseen for a day are forgotten
 
@@ -140,7 +139,7 @@ class History:
 
     def _placed(self, node: str) -> Iterator[str]:
         known = self._cluster.nodes.get(node)
-        return (profile_key(pod.workload) for pod in self._cluster.pods_of(known)) if known else iter(())
+        return (pod.key for pod in self._cluster.pods_of(known)) if known else iter(())
 
     def _forget(self, at: Seconds) -> list[Instruction]:
         tables = (self._containers.rows, self._totals.services)

@@ -12,6 +12,7 @@ reports counts two fifths. A container whose use is not known counts as much as 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +27,23 @@ class Listed:
     """The containers of one report: rows of their services, and use; NaN where unknown."""
 
     rows: NDArray[np.intp]
-    cpu: Values
-    memory: Values
-    pods: Values  # 1 for the first container of each pod, else 0
+    cpu: NDArray[np.floating[Any]]
+    memory: NDArray[np.floating[Any]]
+    pods: NDArray[np.number[Any]]  # 1 for the first container of each pod, else 0
     owners: NDArray[np.bool_]  # not lent
 
-    def of_owners(self, values: Values) -> float:
+    def packed(self) -> Listed:
+        """The same in half the room: 15,000 of them are kept at a time. Amounts within a ten millionth."""
+        rows: Any = self.rows.astype(np.int32)
+        cpu, memory = self.cpu.astype(np.float32), self.memory.astype(np.float32)
+        return Listed(rows, cpu, memory, self.pods.astype(np.uint8), self.owners)
+
+    def of_owners(self, values: NDArray[np.floating[Any]]) -> float:
         """What owners used together; NaN if nothing is known of any."""
         known = self.owners & np.isfinite(values)
         if not known.any():
             return np.nan if self.owners.any() else 0.0
-        return float(values[known].sum()) * int(self.owners.sum()) / int(known.sum())
+        return float(values[known].sum(dtype=np.float64)) * int(self.owners.sum()) / int(known.sum())
 
 
 @dataclass
@@ -48,7 +55,7 @@ class OpenWindow:
 
     def add(self, node: str, listed: Listed) -> None:
         """One report."""
-        self.reports.setdefault(node, []).append(listed)
+        self.reports.setdefault(node, []).append(listed.packed())
         self.is_changed = True
 
     def sums(self, rows: int, missing: Values, silent: Ratio) -> dict[str, Values]:

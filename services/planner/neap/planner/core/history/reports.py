@@ -19,7 +19,6 @@ from typing import Final
 
 import numpy as np
 
-from neap.common.model.profile import profile_key
 from neap.common.model.qos import QosClass
 from neap.common.model.usage import ContainerUsage, NodeUsage, completed
 from neap.common.units import Bytes, Seconds
@@ -140,7 +139,7 @@ class Reports:
     def _line(self, used: ContainerUsage, pod: Pod, at: Seconds, lines: Lines, *, is_first: bool) -> int:
         """One container's line; its row."""
         workload = pod.workload
-        key = profile_key(workload)
+        key = pod.key
         service = self._totals.services.take(key)
         if service == NO_ROW:
             self.skipped["full"] += 1

@@ -24,5 +24,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     most_services: Annotated[int, Meta(ge=1, le=1_000_000)] = 120_000
     most_nodes: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     most_tracked: Annotated[int, Meta(ge=0, le=100_000)] = 2_000  # services with weeks of totals
-    tick: Annotated[Seconds, Meta(gt=0)] = 10.0  # between two looks at what is to be written
+    tick: Annotated[Seconds, Meta(gt=0)] = 2.0  # between two looks at what is to be written
     write_every: Annotated[Seconds, Meta(gt=0)] = 10 * MINUTE  # a page that changed, at most so often

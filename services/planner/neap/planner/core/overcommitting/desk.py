@@ -38,7 +38,7 @@ from neap.planner.core.wishes import Wishes
 
 SOURCE: Final = "planner"
 KINDS: Final = (CPU, MEMORY)
-MOST_AT_ONCE: Final = 100  # nodes looked at in one tick (1 to 2 ms each), those of longest ago first
+FEWEST, MOST_AT_ONCE = 20, 100  # nodes looked at in one tick (1 to 2 ms each), those of longest ago first
 REFUSED: Final = "neap_planner_overcommit_refused_total"
 SCALE: Final[Mapping[str, float]] = {CPU: 1000.0, MEMORY: 1.0}  # whole units per cores, bytes
 SHOWN: Final[Mapping[str, tuple[float, str]]] = {CPU: (1000.0, "cores"), MEMORY: (float(GIB), "GiB")}
@@ -97,7 +97,13 @@ class OvercommitDesk:
             self._states.setdefault(node, _State()).looked = -math.inf
         self._news.clear()
         due = sorted((state.looked, node) for node, state in self._states.items() if self._is_due(node, state, at))
-        return [said for _, node in due[:MOST_AT_ONCE] for said in self._look(node, self._states[node], at)]
+        settings = self._wishes.settings.overcommit
+        share = math.ceil(1.5 * len(self._states) * settings.tick / settings.renew)
+        return [
+            said
+            for _, node in due[: min(max(share, FEWEST), MOST_AT_ONCE)]
+            for said in self._look(node, self._states[node], at)
+        ]
 
     def validate(self) -> None:
         """See Desk."""

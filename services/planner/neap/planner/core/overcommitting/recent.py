@@ -1,7 +1,7 @@
 """What each pod used in the last ten hours, on the nodes that are asked about: in steps of 300 s.
 
 CPU as the mean of a step, memory (working set) as its highest; NaN where nothing was seen. A step is written once it
-is over. 1 KiB a pod; a report costs one look at each container it lists.
+is over, in 16 bits. Half a KiB a pod; a report costs one look at each container it lists.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from sys import intern
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neap.common.model.resource import CPU, MEMORY
-from neap.common.model.usage import ContainerUsage, NodeUsage, completed
+from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.units import Seconds
 from neap.foresight.peaking import LONGEST
 from neap.foresight.series import Values
+from neap.planner.core import lean
+from neap.planner.core.history.codes import Codes, coded, decoded
 
 STEP: Final[Seconds] = 300.0
 PLACE: Final[Mapping[str, int]] = {CPU: 0, MEMORY: 1}
+READ: Final = ("cpu", "memory", "working_set")
 MOST_PODS: Final = 2000  # of one node
 LARGEST: Final = float(1 << 53)
 
@@ -32,12 +35,12 @@ class _Pod:
     __slots__ = ("cpu", "memory", "reports", "ring")
 
     def __init__(self) -> None:
-        self.ring: NDArray[np.float64] = np.full((len(PLACE), LONGEST), np.nan)
+        self.ring: Codes = np.zeros((len(PLACE), LONGEST), np.uint16)
         self.cpu, self.reports, self.memory = 0.0, 0, math.nan
 
     def close(self, place: int) -> None:
-        self.ring[0, place] = self.cpu / self.reports if self.reports else math.nan
-        self.ring[1, place] = self.memory
+        self.ring[0, place] = coded(self.cpu / self.reports, CPU) if self.reports else 0
+        self.ring[1, place] = coded(self.memory, MEMORY)
         self.cpu, self.reports, self.memory = 0.0, 0, math.nan
 
 
@@ -72,8 +75,8 @@ class Recent:
         if known is None:
             return {}
         if not report.since:
-            known.full = report
-        whole = completed(report, known.full)
+            known.full = lean.report(report, READ)
+        whole = lean.completed(report, known.full)
         step = int(min(report.at, at) // STEP)
         if whole is None or step < known.step:
             return {"late": 1} if step < known.step else {}
@@ -90,12 +93,12 @@ class Recent:
 
     def of(self, node: str, uids: Sequence[str], kind: str) -> Values:
         """Closed steps, oldest first, by pod; a pod never seen is NaN throughout. Shape (pods, LONGEST)."""
-        known, never = self._nodes.get(node), np.full(LONGEST, np.nan)
+        known, never = self._nodes.get(node), np.zeros(LONGEST, np.uint16)
         if known is None or not uids:
             return np.full((len(uids), LONGEST), np.nan)
         order = (known.step + np.arange(LONGEST)) % LONGEST
         rows = [known.pods[uid].ring[PLACE[kind]] if uid in known.pods else never for uid in uids]
-        return np.asarray(np.stack(rows)[:, order])
+        return decoded(np.stack(rows)[:, order], kind)
 
     def keep(self, node: str, uids: Sequence[str], at: Seconds) -> None:
         """Time has passed, and only these are there."""
@@ -113,7 +116,7 @@ class Recent:
         for pod in known.pods.values():
             pod.close(known.step % LONGEST)
             if empty:
-                pod.ring[:, empty] = np.nan
+                pod.ring[:, empty] = 0
         known.step = step
 
     @staticmethod
@@ -123,7 +126,7 @@ class Recent:
             if len(known.pods) >= MOST_PODS:
                 flaws["too many"] += 1
                 return
-            pod = known.pods[uid] = _Pod()
+            pod = known.pods[intern(uid)] = _Pod()
         if cpu is not None:
             pod.cpu, pod.reports = pod.cpu + cpu, pod.reports + 1
         if memory is not None:

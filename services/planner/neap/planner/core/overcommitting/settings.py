@@ -30,5 +30,5 @@ class Overcommit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     rise: Annotated[Ratio, Meta(gt=0, le=100)] = 0.1  # an hour; it falls at once
     patience: Annotated[Seconds, Meta(ge=0, le=3600)] = 60.0  # a pressure that is over sooner changes nothing
     hold: Annotated[Seconds, Meta(ge=0, le=86400)] = 30 * MINUTE  # nothing more is sold so long after a pressure
-    tick: Annotated[Seconds, Meta(gt=0, le=3600)] = 10.0  # between two looks at who is due
+    tick: Annotated[Seconds, Meta(gt=0, le=3600)] = 2.0  # between two looks at who is due
     renew: Annotated[Seconds, Meta(gt=0, le=3600)] = 300.0  # after which a node is looked at again

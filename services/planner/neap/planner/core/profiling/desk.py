@@ -18,8 +18,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
 from neap.common.contract.catalogue import MACHINE_TYPES, NODES, PLACEMENTS, PROFILES, TOPOLOGY
 from neap.common.contract.channel import Channel
 from neap.common.errors import InputError
@@ -28,18 +26,23 @@ from neap.common.model.past import PastUsage
 from neap.common.model.placement import Checkpoint, Placed, Released
 from neap.common.model.profile import (
     CLASSES,
+    DISK_IO,
+    MEMORY_BANDWIDTH,
     Baseline,
     MachineTypes,
     Observation,
     ProfileAnswer,
     ProfileRequest,
     ServiceProfile,
+    Window,
     class_key,
     sentinel,
 )
+from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Delete, Event, Gone, Instruction, Put, Synced
 from neap.common.units import HOUR, Seconds
+from neap.planner.core import lean
 from neap.planner.core.cluster import Cluster
 from neap.planner.core.profiling.classes import Classes
 from neap.planner.core.profiling.measured import Measured
@@ -56,6 +59,19 @@ LEFT_OUT: Final = "neap_planner_profile_samples_left_out_total"
 TOLD: Final = "neap_planner_profiles_told_total"
 UNNAMEABLE: Final = "neap_planner_profiles_unnameable_total"
 
+_PACKING: Final = lean.Packing(
+    ServiceProfile(
+        at=1.7e9, source=SOURCE, key="/Deployment/", version="",
+        observations=tuple(
+            Observation(
+                kind=kind, machine="", windows=(Window(start=1.7e9, containers={"main": 1e6}),), pod_hours=1.0, spread=0.1
+            )
+            for kind in (DISK_IO, MEMORY_BANDWIDTH)
+        ),
+        portrait={CPU: (1000.0,), MEMORY: (1e9,)}, used={CPU: 1000.0, MEMORY: 1e9}, swing={CPU: (1.0,)},
+    )
+)  # fmt: skip
+
 
 class Profiling:
     """See module docstring."""
@@ -65,7 +81,7 @@ class Profiling:
         kinds = wishes.settings.profiling.all_kinds
         self._measured = Measured(cluster, kinds, lambda key: self._settings(key).rule, self._remembered)
         self._unread: list[Channel[Any]] = [PROFILES, PLACEMENTS, TOPOLOGY, NODES]  # reports mean nothing before
-        self._told: dict[str, bytes] = {}  # as stored, of whoever told it
+        self._told: dict[str, bytes] = {}  # packed, of whoever told it
         self._ours: dict[str, None] = {}  # of those the desk's own services
         self._aside: dict[str, bytes] = {}  # measured, where people told another one
         self._classes = Classes()
@@ -74,7 +90,6 @@ class Profiling:
         self._round = -math.inf  # when the round that runs or ran last began
         self._types: MachineTypes | None = None
         self._is_gathering = False
-        self._decoder = msgspec.json.Decoder(ServiceProfile)
         self._read: tuple[bytes | None, ServiceProfile | None] = (None, None)  # the newest that was decoded
 
     # -- hearing -----------------------------------------------------------------------------------------------------
@@ -107,11 +122,13 @@ class Profiling:
         return ()
 
     def _learn(self, profile: ServiceProfile) -> None:
-        self._told[profile.key] = msgspec.json.encode(profile)
-        if profile.source == SOURCE and not profile.key.startswith(CLASSES):
-            self._ours[profile.key] = None
+        service = self._cluster.services.get(profile.key)
+        key = service.key if service is not None else profile.key  # one string for all
+        self._told[key] = _PACKING.packed(profile)
+        if profile.source == SOURCE and not key.startswith(CLASSES):
+            self._ours[key] = None
         else:
-            self._ours.pop(profile.key, None)
+            self._ours.pop(key, None)
 
     def _remembered(self, key: str) -> Sequence[Observation]:
         before = self._standing(key) if key in self._ours else None
@@ -199,7 +216,7 @@ class Profiling:
         """Publish what is news, unless somebody else told it."""
         before, settings = self._standing(profile.key), self._settings(profile.key)
         if before is not None and before.source != SOURCE:
-            self._aside[profile.key] = msgspec.json.encode(profile)
+            self._aside[profile.key] = _PACKING.packed(profile)
             return []
         self._aside.pop(profile.key, None)
         is_due = before is None or is_news(before, profile, settings.change)
@@ -230,7 +247,7 @@ class Profiling:
         key = f"{asked.namespace}/{asked.kind}/{asked.name}"
         told = self._standing(key)
         aside = self._aside.get(key)
-        measured = self._decoder.decode(aside) if aside is not None else None
+        measured = _PACKING.unpacked(aside) if aside is not None else None
         return ProfileAnswer(profile=told, says="; ".join(self._remarks(key, told)), measured=measured)
 
     def _remarks(self, key: str, told: ServiceProfile | None) -> list[str]:
@@ -257,7 +274,7 @@ class Profiling:
         """See Desk."""
         self._measured.validate()
         for key, told in self._told.items():
-            assert self._decoder.decode(told).key == key, f"profile of {key} stands under another key"
+            assert _PACKING.unpacked(told).key == key, f"profile of {key} stands under another key"
 
     def _settings(self, key: str) -> ProfilingSettings:
         if not key or key.startswith(CLASSES):
@@ -267,7 +284,7 @@ class Profiling:
     def _standing(self, key: str) -> ServiceProfile | None:
         told = self._told.get(key)
         if told is not self._read[0]:  # one look asks several times
-            self._read = (told, None if told is None else self._decoder.decode(told))
+            self._read = (told, None if told is None else _PACKING.unpacked(told))
         return self._read[1]
 
     def _last(self, key: str) -> Seconds:

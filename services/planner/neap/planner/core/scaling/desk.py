@@ -43,7 +43,7 @@ TOLD: Final = "neap_planner_scaling_told_total"
 LEFT_OUT: Final = "neap_planner_scaling_left_out_total"
 KINDS: Final = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
 HORIZON: Final[Seconds] = 4 * HOUR  # of the forecasts asked for
-AT_ONCE: Final = 10_000  # services that are asked whether they are scaled, in one look: 15 ms
+AT_ONCE: Final = 5000  # services that are asked whether they are scaled, in one look: 10 ms
 RELIST: Final[Seconds] = 60.0  # who is scaled is looked up so often, and when policy changes
 Wanted: TypeAlias = tuple[bool, str, Scaling]  # those of auto come first
 

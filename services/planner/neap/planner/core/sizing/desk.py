@@ -9,8 +9,9 @@ way, what there was before it). What is lost with a restart: the window before a
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec.structs import replace
@@ -43,12 +44,13 @@ from neap.common.runtime.machine import (
     Synced,
 )
 from neap.common.units import DAY, Seconds
-from neap.foresight.rule import Memory, Rule
+from neap.foresight.rule import Rule
 from neap.foresight.sizing import readiness, saved, sized
 from neap.planner.core.cluster import Cluster, Service
 from neap.planner.core.record import Record
 from neap.planner.core.sizing import applying
-from neap.planner.core.sizing.faring import Faring
+from neap.planner.core.sizing.faring import Faring, some
+from neap.planner.core.sizing.kept import Kept
 from neap.planner.core.sizing.saying import SOURCE, dedupe_id, is_news, line, merged, version_of
 from neap.planner.core.sizing.seen import courses, seen_of, span_of, ways
 from neap.planner.core.sizing.settings import SizingSettings
@@ -59,16 +61,9 @@ LONGEST_WINDOW: Final = 14 * DAY
 TOLD: Final = "neap_planner_recommendations_told_total"
 RESIZED: Final = "neap_planner_resizes_total"
 REFUSED: Final = "neap_planner_sizes_refused_total"
+FEWEST: Final = 40  # services sized in one look, where so many are due: half a millisecond each
+MOST_WATCHED: Final = 100  # changes under way that are looked at in one look, in turns
 ASK_AGAIN: Final[Seconds] = 5.0
-
-
-@dataclass(slots=True)
-class _Kept:
-    """What the desk keeps of a service."""
-
-    told: Recommendation | None = None
-    memories: dict[tuple[str, str], Memory] = field(default_factory=dict)  # by container and resource
-    due: Seconds = 0.0
 
 
 class SizingDesk:
@@ -76,7 +71,9 @@ class SizingDesk:
 
     def __init__(self, wishes: Wishes, cluster: Cluster, record: Record, rules: Mapping[str, Rule]) -> None:
         self._wishes, self._cluster, self._record, self._rules = wishes, cluster, record, rules
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Kept] = {}
+        self._guarded: dict[str, None] = {}  # with a change under way
+        self._left = deque[str]()  # services to look at in this round
         self._faring = Faring(self._key_of)
         self._is_read = False
         self._at: Seconds = 0.0
@@ -97,7 +94,7 @@ class SizingDesk:
                 return self._apply(request, at)
             case Gone(channel=channel, subject=subject) if channel == RECOMMENDATIONS:
                 tokens = channel.tokens_of(subject)
-                self._kept.pop(f"{tokens['namespace']}/{tokens['kind']}/{tokens['name']}", None)
+                self._drop(f"{tokens['namespace']}/{tokens['kind']}/{tokens['name']}")
             case Synced(channel=channel) if channel == RECOMMENDATIONS:
                 self._is_read = True
             case _:
@@ -110,9 +107,11 @@ class SizingDesk:
         settings = self._wishes.settings.sizing
         self._faring.sweep(at, settings.guard, self._is_guarded)
         said: list[Instruction] = []
-        for key, kept in self._kept.items():
-            if kept.told is not None and kept.told.state == applying.APPLYING:
-                said += self._watch(key, kept.told, at)
+        for key in list(self._guarded)[:MOST_WATCHED]:
+            del self._guarded[key]  # to the end
+            self._guarded[key] = None
+            if (told := self._kept[key].told) is not None:
+                said += self._watch(key, told, at)
         for key, service in self._due(at, settings):
             said += self._size(key, service, at)
         return said
@@ -149,15 +148,21 @@ class SizingDesk:
     # -- sizing ------------------------------------------------------------------------------------------------------
 
     def _due(self, at: Seconds, settings: SizingSettings) -> Iterator[tuple[str, Service]]:
-        left = settings.most
-        for key, service in self._cluster.services.items():
+        """Who is due, of the next in this round: as many as are due meanwhile, and half as many again."""
+        share = math.ceil(1.5 * len(self._cluster.services) * settings.period / settings.every)
+        left = min(settings.most, max(FEWEST, share))
+        for key in some(self._left, self._cluster.services):
+            service = self._cluster.services.get(key)
+            if service is None or not _is_sized(service):
+                continue
+            kept = self._kept.setdefault(service.key, Kept())
+            if at < kept.due:
+                continue
+            kept.due = at + settings.every
+            yield service.key, service
+            left -= 1
             if left <= 0:
                 return
-            if not _is_sized(service) or at < self._kept.setdefault(key, _Kept()).due:
-                continue
-            self._kept[key].due = at + settings.every
-            left -= 1
-            yield key, service
 
     def _size(self, key: str, service: Service, at: Seconds) -> Sequence[Instruction]:
         kept, settings = self._kept[key], self._wishes.of_service(key).sizing
@@ -171,15 +176,15 @@ class SizingDesk:
         said: list[Instruction] = []
         if is_news(kept.told, now, at, settings.refresh):
             said = [Put(address, now), Count(TOLD)]
-            kept.told = now
+            self._note(key, kept, now)
         wants = settings.mode == "apply" and self._is_sure(now, settings)
         if wants and not applying.reason_against(now, settings, at):
-            kept.told = now
+            self._note(key, kept, now)
             said = [*said[1:], *self._begin(key, now, settings, at, by="by policy")]
         return said
 
     def _recommended(
-        self, key: str, kept: _Kept, service: Service, settings: SizingSettings, at: Seconds
+        self, key: str, kept: Kept, service: Service, settings: SizingSettings, at: Seconds
     ) -> Recommendation:
         told, workload = kept.told, service.workload
         placed = max((self._cluster.pods[uid].placed_at for uid in service.uids), default=0.0)
@@ -190,10 +195,10 @@ class SizingDesk:
         first, last = span_of(seen, at)
         waits, sizes = readiness(first, last, at), list[ContainerSize]()
         for one in seen if not waits else ():
-            memories = {name: self._memory(kept, one.name, name) for name in ("cpu", "memory")}
+            memories = {name: kept.memory(one.name, name) for name in ("cpu", "memory")}
             sizes.append(sized(one, ways(settings, self._rules), at, memories))
         if sizes:
-            kept.memories = {(s.name, each.resource): each.memory for s in sizes for each in s.requests}
+            kept.remember((s.name, each.resource, each.memory) for s in sizes for each in s.requests)
         containers = merged(told, sizes, settings.change)
         namespace, kind, name = key.split("/", 2)
         fresh = Recommendation(
@@ -207,18 +212,11 @@ class SizingDesk:
         version = told.version if same else fresh.version
         return replace(fresh, version=version, state=told.state, why=told.why, applying=told.applying)
 
-    def _memory(self, kept: _Kept, container: str, resource: str) -> Memory:
-        known = kept.memories.get((container, resource))
-        if known is not None or kept.told is None:
-            return known or ()
-        sums = (each for size in kept.told.containers if size.name == container for each in size.requests)
-        return next((each.memory for each in sums if each.resource == resource), ())
-
-    def _forgotten(self, key: str, kept: _Kept, settings: SizingSettings, at: Seconds) -> Sequence[Instruction]:
+    def _forgotten(self, key: str, kept: Kept, settings: SizingSettings, at: Seconds) -> Sequence[Instruction]:
         told = kept.told
         if told is None or (settings.mode != "off" and at - told.at < settings.forget):
             return ()
-        del self._kept[key]
+        self._drop(key)
         return (Delete(RECOMMENDATIONS.at(namespace=told.namespace, kind=told.kind, name=told.name)),)
 
     # -- applying ----------------------------------------------------------------------------------------------------
@@ -275,20 +273,20 @@ class SizingDesk:
     def _outcome(self, outcome: Resized, at: Seconds) -> Sequence[Instruction]:
         key = f"{outcome.namespace}/{outcome.kind}/{outcome.name}"
         kept = self._kept.get(key)
-        now = applying.heard(kept.told, outcome, at) if kept and kept.told else None
-        if kept is None or kept.told is None or now is None:
+        was = kept.told if kept else None
+        now = applying.heard(was, outcome, at) if was else None
+        if kept is None or was is None or now is None:
             return ()
-        was = kept.told
         if now.state == applying.REFUSED != was.state:
             return self._tell(key, now, "resize refused")
-        kept.told = now
+        self._note(key, kept, now)
         return (Put(RECOMMENDATIONS.at(namespace=now.namespace, kind=now.kind, name=now.name), now),)
 
     def _tell(
         self, key: str, now: Recommendation, what: str, resize: Resize | None = None,
         numbers: tuple[Measured, ...] = (),
     ) -> Sequence[Instruction]:  # fmt: skip
-        self._kept[key].told = now
+        self._note(key, self._kept[key], now)
         said: list[Instruction] = [
             Put(RECOMMENDATIONS.at(namespace=now.namespace, kind=now.kind, name=now.name), now),
             Decide(line(now, what, now.at, numbers=numbers)),
@@ -302,19 +300,32 @@ class SizingDesk:
 
     def _read(self, told: Recommendation) -> None:
         """What an earlier life said, or the echo of what this one says."""
-        kept = self._kept.setdefault(f"{told.namespace}/{told.kind}/{told.name}", _Kept())
-        if kept.told is None or told.at > kept.told.at:
-            kept.told = told
+        key = f"{told.namespace}/{told.kind}/{told.name}"
+        kept = self._kept.setdefault(key, Kept())
+        before = kept.told
+        if before is None or told.at > before.at:
+            self._note(key, kept, told)
+
+    def _note(self, key: str, kept: Kept, now: Recommendation) -> None:
+        """This is what was told last."""
+        kept.told = now
+        if now.state == applying.APPLYING:
+            self._guarded[key] = None
+        else:
+            self._guarded.pop(key, None)
+
+    def _drop(self, key: str) -> None:
+        self._kept.pop(key, None)
+        self._guarded.pop(key, None)
 
     def _key_of(self, uid: str) -> str:
         pod = self._cluster.pods.get(uid)
         if pod is None or not _is_owner(pod.workload.owner, pod.workload.qos):
             return ""
-        return f"{pod.workload.namespace}/{pod.workload.owner}"
+        return pod.key
 
     def _is_guarded(self, key: str) -> bool:
-        kept = self._kept.get(key)
-        return kept is not None and kept.told is not None and kept.told.state == applying.APPLYING
+        return key in self._guarded
 
     def _kills(self, key: str, span: Seconds, at: Seconds) -> int:
         records = (self._record.container(key, name) for name in self._record.containers(key))

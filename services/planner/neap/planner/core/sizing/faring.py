@@ -10,8 +10,11 @@ what changed, so both windows lean towards the busy, alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from sys import intern
 from typing import Final
 
 from neap.common.model.recommendation import Health
@@ -19,24 +22,38 @@ from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.units import Seconds
 
 MEASURES: Final = 3
+AT_ONCE: Final = 2000  # looked at in one sweep
 
 
-@dataclass(slots=True)
 class Window:
-    """Sums and counts of one window."""
+    """Sums and counts of one window, by measure; and which pods were seen in it. 300 bytes for a service of one pod."""
 
-    since: Seconds
-    sums: list[float] = field(default_factory=lambda: [0.0] * MEASURES)
-    counts: list[int] = field(default_factory=lambda: [0] * MEASURES)
-    uids: set[str] = field(default_factory=set)
+    __slots__ = ("_first", "_others", "since", "sums")
+
+    def __init__(self, since: Seconds) -> None:
+        self.since = since
+        self.sums = array("d", bytes(16 * MEASURES))  # and after them the counts
+        self._first, self._others = "", None
+
+    _others: set[str] | None
 
     def add(self, usage: ContainerUsage) -> None:
         """Count one container of one report."""
-        self.uids.add(usage.uid)
+        if not self._first:
+            self._first = intern(usage.uid)
+        elif usage.uid != self._first:
+            if self._others is None:
+                self._others = set()
+            self._others.add(usage.uid)
         for place, value in enumerate((usage.throttled, _some(usage.cpu_stall), _some(usage.memory_stall))):
             if value is not None and 0 <= value <= 1:
                 self.sums[place] += value
-                self.counts[place] += 1
+                self.sums[MEASURES + place] += 1
+
+    @property
+    def uids(self) -> set[str]:
+        """Of the pods that were seen."""
+        return {self._first, *(self._others or ())} - {""}
 
 
 @dataclass(slots=True)
@@ -45,6 +62,7 @@ class Fare:
 
     now: Window
     before: Window | None = None
+    pods: int = 0  # that count for it
 
     def turn(self, at: Seconds) -> None:
         """Begin another window."""
@@ -67,13 +85,13 @@ class Faring:
         self._key_of = key_of
         self._fares: dict[str, Fare] = {}
         self._of_uid: dict[str, Fare | None] = {}  # None: nobody's, asked again after the next sweep
+        self._keys, self._uids = deque[str](), deque[str]()  # to be swept in this round
 
     def hear(self, usage: NodeUsage, at: Seconds) -> None:
         """Fold a report."""
         for container in usage.containers:
             if container.uid not in self._of_uid:
-                key = self._key_of(container.uid)
-                self._of_uid[container.uid] = self._fares.setdefault(key, Fare(Window(at))) if key else None
+                self._meet(intern(container.uid), at)
             fare = self._of_uid[container.uid]
             if fare is not None:
                 fare.now.add(container)
@@ -83,13 +101,35 @@ class Faring:
         return self._fares.setdefault(key, Fare(Window(at)))
 
     def sweep(self, at: Seconds, window: Seconds, held: Callable[[str], bool]) -> None:
-        """Turn windows that are over, but for services that `held` names; forget pods that are gone."""
-        for key, fare in self._fares.items():
-            if at - fare.now.since >= window and not held(key):
-                fare.turn(at)
-        self._of_uid = {uid: fare for uid, fare in self._of_uid.items() if fare is not None and self._key_of(uid)}
-        alive = {id(fare) for fare in self._of_uid.values()}
-        self._fares = {key: fare for key, fare in self._fares.items() if id(fare) in alive or held(key)}
+        """Turn windows that are over, but for services that `held` names; forget pods that are gone. Some at a time."""
+        for uid in some(self._uids, self._of_uid):
+            fare = self._of_uid.get(uid)
+            if fare is None or not self._key_of(uid):
+                self._of_uid.pop(uid, None)
+                if fare is not None:
+                    fare.pods -= 1
+        for key in some(self._keys, self._fares):
+            known = self._fares.get(key)
+            if known is None or held(key):
+                continue
+            if at - known.now.since >= window:
+                known.turn(at)
+            if known.pods <= 0:
+                del self._fares[key]
+
+    def _meet(self, uid: str, at: Seconds) -> None:
+        key = self._key_of(uid)
+        fare = self._of_uid[uid] = self.of(key, at) if key else None
+        if fare is not None:
+            fare.pods += 1
+
+
+def some(left: deque[str], all_: Iterable[str]) -> Iterator[str]:
+    """The next of a round through all; a round that is over begins anew, at the next call."""
+    if not left:
+        left.extend(all_)
+    for _ in range(min(AT_ONCE, len(left))):
+        yield left.popleft()
 
 
 def _some(stall: Stall | None) -> float | None:
@@ -97,5 +137,5 @@ def _some(stall: Stall | None) -> float | None:
 
 
 def _mean(windows: list[Window], place: int) -> float | None:
-    count = sum(window.counts[place] for window in windows)
+    count = sum(window.sums[MEASURES + place] for window in windows)
     return sum(window.sums[place] for window in windows) / count if count else None

@@ -53,9 +53,9 @@ class SizingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     guard_stalled: Share = 0.1  # share of time some task waited for a CPU, more than before
     guard_starved: Share = 0.05  # the same for memory
 
-    period: Span = MINUTE  # between two looks
+    period: Span = 1.0  # between two looks
     every: Span = HOUR  # a service is sized
-    most: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # services sized in one look
+    most: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # services sized in one look; as few as are enough
     refresh: Span = DAY  # what did not change is told again
     forget: Span = 14 * DAY  # a service without pods
 
