@@ -1,10 +1,11 @@
 """The whole planner, every desk wired as in service: 100,000 services of one container on 2,500 nodes, no server.
 
-Everything is on: over-commitment on every node, tides in every pool, scaling for as many services as it takes. The clock
-is virtual (NEAP_BENCH_DESKS=default: settings as they come). What is stored is read; a report of each node makes the rows, and the history's rings are filled as after two
-weeks; an hour of reports is folded; then the desks tick at their own paces, while nodes go on reporting, until every
-service was reviewed and sized. What the planner says is encoded, and what it says to a STATE channel it hears again,
-decoded, as its watch would tell it. Rates are of CPU time, memory is that of the process.
+Everything is on: over-commitment on every node, tides in every pool, scaling for as many services as it takes; with
+NEAP_BENCH_DESKS=default all is as it is set where nobody set anything. The clock is virtual. What is stored is read; a
+report of each node makes the rows, and the history's rings are filled as after two weeks; an hour of reports is folded;
+then the desks tick at their own paces, while nodes go on reporting, until every service was reviewed and sized. What
+the planner says is encoded, and what it says to a STATE channel it hears again, decoded, as its watch would tell it.
+Rates are of CPU time, memory is that of the process.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def rows() -> Iterator[Row]:
     )  # fmt: skip
     OUT.write_bytes(msgspec.json.format(told.stdout))
     one = msgspec.json.decode(told.stdout, type=Outcome)
-    note = f"{SERVICES:,} services on {SERVICES // PER_NODE:,} nodes, {'every desk on' if EVERYTHING else 'as set by default'}"
+    how = "every desk on" if EVERYTHING else "as set by default"
+    note = f"{SERVICES:,} services on {SERVICES // PER_NODE:,} nodes, {how}"
     yield Row(name="planner: samples folded, all desks listening", value=one.full, unit="samples/s", at_least=FOLD_GOAL,
               note=note)  # fmt: skip
     yield Row(name="planner: the same from bytes", value=one.from_bytes, unit="samples/s", at_least=FOLD_GOAL)
