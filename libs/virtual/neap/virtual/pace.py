@@ -37,7 +37,15 @@ def day_settings(*, nodes: int, seed: int, length: Seconds = DAY, step: Seconds 
 
 
 UNMODELLED: Final = (  # collectors of what virtual hosts do not have, or that nothing here decides on
-    *("container_io", "container_oom", "node_bandwidth", "node_disks", "node_filesystems", "node_links"),
+    *(
+        "container_io",
+        "container_numa",
+        "container_oom",
+        "node_bandwidth",
+        "node_disks",
+        "node_filesystems",
+        "node_links",
+    ),
     *("node_power", "node_rdma", "node_run_delay", "pod_bandwidth"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -49,6 +50,7 @@ app.command()(waste)
 
 Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
+FOR_PLANNER: Final = 4  # CPUs: with fewer an accelerated day falls behind its clock
 NODE_ROOMS: Final = "reporter,advisor,enforcer,evictor,gpushare"
 
 
@@ -81,6 +83,9 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the embedded NATS server; 0: any.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     in_process: Annotated[bool, typer.Option("--in-process", help="All services on one loop, without NATS.")] = False,
+    planner: Annotated[
+        bool | None, typer.Option(help="The planner beside the others; default: where there are 4 CPUs or more.")
+    ] = None,
 ) -> None:
     """Live through a day on a cluster of virtual nodes, with every service running, and show what it came to."""
     from neap.console.shell.up import Ask, live_through  # noqa: PLC0415 (a quick `neap --help`)
@@ -95,6 +100,7 @@ def up(
         port=port,
         as_json=as_json,
         in_process=in_process,
+        planner=len(os.sched_getaffinity(0)) >= FOR_PLANNER if planner is None else planner,
     )
     status = _run(live_through(ask))
     sys.exit(130 if status is None else status)

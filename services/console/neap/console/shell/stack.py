@@ -161,8 +161,8 @@ def _begin(niceness: int) -> None:
     Sessions are groups of their own to Linux' scheduler, which share CPUs evenly whatever the niceness of those in
     them, so the group is told as well (sched(7), "The autogroup feature").
     """
-    if niceness:
-        os.nice(niceness)
+    os.nice(niceness)
+    if niceness > BEHIND_HARDWARE:  # rooms keep their even shares: they are one behind the other in every period
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(niceness))
     with suppress(OSError, AttributeError):  # Linux only; elsewhere a killed parent leaves children

@@ -29,9 +29,9 @@ from neap.console.core.figure import draw
 from neap.console.core.summary import DayOutcome, PlannerPart, as_json, plain_table, totals
 from neap.console.shell import screen
 from neap.console.shell.reading import JOURNAL, OUT, URL_FILE
-from neap.console.shell.stack import Stack, spawn
+from neap.console.shell.stack import ROOMS, Stack, spawn
 from neap.console.shell.watcher import Watcher
-from neap.virtual.pace import PAST_DAYS, day_settings, planner_settings
+from neap.virtual.pace import PAST_DAYS, day_settings, lean_settings, planner_settings
 from neap.virtual.past import story
 from neap.virtual.settings import NOMINAL_START
 from neap.virtual.settings import Settings as VirtualSettings
@@ -56,6 +56,12 @@ class Ask:
     port: int
     as_json: bool
     in_process: bool
+    planner: bool = False  # whether it lives through the real day; through the simulated pair it always does
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """Who lives through the real day."""
+        return tuple(name for name in ROOMS if self.planner or name != "planner")
 
     @property
     def folder(self) -> Path:
@@ -93,8 +99,7 @@ async def _day(ask: Ask) -> DayOutcome:
         f"a day at {ask.speed:.0f} x: nodes report every virtual minute instead of every second,"
         f" about {ask.hours * HOUR / ask.speed:.0f} s"
     )
-    if yesterday:
-        tell(yesterday)
+    tell(yesterday if ask.planner and yesterday else "no planner beside the real day (--planner, from 4 CPUs on)")
     folder = _fresh(ask.folder)
     few = min(SAMPLED, ask.nodes)
     async with _simulated(ask, "online-only", ask.nodes) as alone:
@@ -113,9 +118,9 @@ async def _day(ask: Ask) -> DayOutcome:
 async def _running(ask: Ask, tell: Any) -> AsyncIterator[tuple[Bus, asyncio.Future[None]]]:
     """The bus of a cluster that lives through the day, and what fails when the cluster cannot be kept running."""
     if ask.in_process:
-        from neap.virtual.simulation import ROOMS, in_process  # noqa: PLC0415
+        from neap.virtual.simulation import in_process  # noqa: PLC0415
 
-        async with in_process(_settings(ask), epoch=NOMINAL_START, speed=ask.speed, rooms=(*ROOMS, "planner")) as bus:
+        async with in_process(_settings(ask), epoch=NOMINAL_START, speed=ask.speed, rooms=ask.rooms) as bus:
             yield bus, asyncio.Future()
         return
     folder = ask.folder
@@ -128,7 +133,7 @@ async def _running(ask: Ask, tell: Any) -> AsyncIterator[tuple[Bus, asyncio.Futu
         f"enforcer.journal_dir={folder / 'restore'}",
         *_settings(ask),
     ]
-    async with Stack(folder, settings, port=ask.port, tell=tell) as stack:
+    async with Stack(folder, settings, rooms=ask.rooms, port=ask.port, tell=tell) as stack:
         tell(f"NATS at {stack.url}; {len(stack.children)} services, one process each; logs in {folder / 'logs'}")
         (folder / URL_FILE).write_text(stack.url + "\n")
         bus = await connect(stack.url, name="neap-console")
@@ -157,7 +162,12 @@ def _check_day(ask: Ask) -> str:
 def _settings(ask: Ask) -> list[str]:
     """What every service of this day is told."""
     settings = day_settings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR)
-    return [*settings, *planner_settings(), *([f"virtual.file={ask.day}"] if ask.day else [])]
+    return [
+        *settings,
+        *lean_settings(),
+        *(planner_settings() if ask.planner else ()),
+        *([f"virtual.file={ask.day}"] if ask.day else []),
+    ]
 
 
 @asynccontextmanager
@@ -211,7 +221,11 @@ def _outcome(
         "Owners follow CPU curves of Alibaba 2018 and Google 2019, guests and GPU pods the shapes of Alibaba's GPU trace.",
         "Kernels, kubelet and request latency (M/M/c over the cores a pod could get; no SMT or cache effects) are modelled;",
         "neap's services, NATS and their messages are real.",
-        f"The day with guests ran with a planner that was told a simulated record of the days before; {part.said}.",
+        *(
+            ("The day with guests ran with a planner that was told a simulated record of the days before.",)
+            * ask.planner
+        ),
+        f"{part.said[0].upper()}{part.said[1:]}, on the days of the second table.",
         *watcher.progress.hints(),
     )
     return DayOutcome(
