@@ -76,7 +76,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 def up(
     nodes: Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the day, the machines and the noise.")] = 1,
-    speed: Annotated[float, typer.Option(min=1.0, max=5000.0, help="Virtual seconds per second.")] = 960.0,
+    speed: Annotated[float, typer.Option(min=1.0, max=5000.0, help="Virtual seconds per second.")] = 640.0,
     day: Annotated[Path | None, typer.Option(help="A day of your own (TOML or JSON, see examples/README.md).")] = None,
     length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours of the day to live through.")] = 24.0,
     out: Annotated[Path | None, typer.Option(help="Where journal, report and logs go.")] = None,
