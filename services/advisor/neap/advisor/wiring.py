@@ -22,7 +22,7 @@ from neap.common.contract.catalogue import (
     PROFILES,
     TOPOLOGY,
 )
-from neap.common.model.usage import NodeUsage
+from neap.common.model.usage import NodeUsage, overtakes
 from neap.common.runtime.machine import Arrived, Event
 from neap.common.runtime.plugins import load
 from neap.common.runtime.remembering import Keep, RememberingMachine, TellMemory, tell_memory
@@ -64,7 +64,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
             watch(POLICY.only(room="advisor")),
             watch(NODES.only(node=node)),
             watch(PROFILES.only()),
-            on(NODE_USAGE.only(node=node)),
+            on(NODE_USAGE.only(node=node), overtakes=overtakes),
             every(settings.period, "advise"),
         ),
         effects={

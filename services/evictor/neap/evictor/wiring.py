@@ -19,6 +19,7 @@ from neap.common.contract.catalogue import (
     TIDES,
     TOPOLOGY,
 )
+from neap.common.model.usage import overtakes
 from neap.common.runtime.plugins import load
 from neap.common.runtime.remembering import Keep, RememberingMachine, TellMemory, tell_memory
 from neap.common.runtime.service import Outside, Service, follow, on, watch
@@ -60,7 +61,7 @@ def wire(settings: Settings, _: Outside) -> Service:
         settings.node,
         machine=RememberingMachine(TunedMachine(machine, tuning), machine, Memory, keep),
         routes=(
-            on(NODE_USAGE.only(node=settings.node)),
+            on(NODE_USAGE.only(node=settings.node), overtakes=overtakes),
             follow(PLACEMENTS.only(node=settings.node)),
             follow(PREEMPTIONS.only(node=settings.node)),
             watch(HEADROOM.only(node=settings.node)),

@@ -132,6 +132,11 @@ def completed(report: NodeUsage, full: NodeUsage | None) -> NodeUsage | None:
     return msgspec.structs.replace(report, containers=merged, since=0)
 
 
+def overtakes(newer: NodeUsage, older: NodeUsage) -> bool:
+    """Whether the older report need not be read any more: short ones say all that moved since their full one."""
+    return not newer.since or newer.since == older.since
+
+
 class PressureKind(StrEnum):
     """What is short."""
 

@@ -8,7 +8,6 @@ led to is done, and comes back if something could not be.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -17,6 +16,7 @@ from neap.common.bus.port import Delivery, Stored
 from neap.common.contract.catalogue import TRAIL
 from neap.common.errors import NeapError, PortError, Unavailable
 from neap.common.runtime.clock import stopwatch
+from neap.common.runtime.inbox import Inbox, Overtakes, Waiting
 from neap.common.runtime.journal import Journal, NoJournal
 from neap.common.runtime.machine import (
     Append,
@@ -38,11 +38,10 @@ from neap.common.runtime.machine import (
 )
 from neap.common.runtime.outbox import Batch, Outbox
 from neap.common.runtime.service import Outside, Service
-from neap.common.telemetry.span import SpanContext, current, parse_traceparent
+from neap.common.telemetry.span import SpanContext, current
 from neap.common.telemetry.spanning import decision_span, operation_span
 from neap.common.units import Seconds
 
-INBOX: Final = 2048
 NAK_DELAY: Final[Seconds] = 1.0
 LINKS: Final = 64  # of one operation, to the newest messages that may have led to it
 ABREAST: Final = 256  # effects that run aside at once
@@ -65,10 +64,7 @@ class Driver:
         self._validate = validate
         self._service, self._outside, self._count = service, outside, count
         self._journal = journal or NoJournal()
-        self._inbox: deque[tuple[Event, Delivery[Any] | None, bool, SpanContext | None]] = deque()
-        self._posted = asyncio.Event()
-        self._room = asyncio.Semaphore(INBOX)
-        self._ticks: set[str] = set()  # timers whose tick waits in the inbox
+        self._inbox = Inbox(turns=outside.turns)
         self._outbox = Outbox(self._send, self._answer)
         self._lanes = asyncio.Semaphore(ABREAST)
         self._aside = 0  # running, or waiting for a lane
@@ -85,34 +81,21 @@ class Driver:
         """Events waiting for the machine, instructions waiting for the bus."""
         return len(self._inbox), len(self._outbox) + self._aside
 
-    async def post(self, event: Event, delivery: Delivery[Any] | None = None) -> None:
-        """Hand over an event from outside; waits while the inbox is full. A timer has one tick waiting, not many."""
-        if isinstance(event, Tick):
-            if event.name in self._ticks:
-                return
-            self._ticks.add(event.name)
-        await self._room.acquire()
-        cause = parse_traceparent(event.trace) if isinstance(event, Arrived) and event.trace else None
-        self._put(event, delivery, True, cause)
-
-    def _put(self, event: Event, delivery: Delivery[Any] | None, from_outside: bool, cause: SpanContext | None) -> None:
-        self._inbox.append((event, delivery, from_outside, cause))
-        self._posted.set()
+    async def post(
+        self, event: Event, delivery: Delivery[Any] | None = None, overtakes: Overtakes | None = None
+    ) -> None:
+        """Hand over an event from outside; see Inbox."""
+        if overtaken := await self._inbox.post(event, delivery, overtakes):
+            self._count("neap_events_overtaken_total", overtaken, {"service": self._service.name})
 
     async def run(self) -> None:
         """Handle events until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._outbox.run())
             while True:
-                while not self._inbox:
-                    self._posted.clear()
-                    await self._posted.wait()
-                event, delivery, from_outside, cause = self._inbox.popleft()
-                if isinstance(event, Tick):
-                    self._ticks.discard(event.name)
-                await self._step(event, delivery, cause, group)
-                if from_outside:
-                    self._room.release()
+                waiting = await self._inbox.next()
+                await self._step(waiting, group)
+                self._inbox.done(waiting)
 
     async def stop(self, within: Seconds) -> None:
         """Post Stopping and wait, at most `within` real seconds, until everything is done and told."""
@@ -122,15 +105,15 @@ class Driver:
                 while self._inbox or self.busy_since is not None or self.backlog[1]:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
-    async def _step(
-        self, event: Event, delivery: Delivery[Any] | None, cause: SpanContext | None, group: asyncio.TaskGroup
-    ) -> None:
+    async def _step(self, waiting: Waiting, group: asyncio.TaskGroup) -> None:
+        event, delivery = waiting.event, waiting.delivery
+        assert event is not None
         started = self.busy_since = stopwatch()
         instructions = self._service.machine.handle(event)
         if self._validate:
             self._service.machine.validate()
         self._journal.write(self._service.name, self._service.node, event, instructions)
-        batch, context = Batch(waiting=1), self._trace(event, instructions, cause)
+        batch, context = Batch(waiting=1), self._trace(event, instructions, waiting.cause)
         token = current.set(context)
         try:
             for instruction in instructions:
@@ -220,13 +203,13 @@ class Driver:
         if error is not None:
             self._count("neap_effects_failed_total", 1.0, {"effect": type(instruction).__name__})
             may_retry = isinstance(error, Unavailable)
-            self._put(Failed(now, instruction, str(error), may_retry), None, False, cause)
+            self._inbox.put(Failed(now, instruction, str(error), may_retry), cause)
         elif (
             isinstance(instruction, Append)
             or not isinstance(instruction, BUS_WORDS)
             or (isinstance(instruction, Put) and instruction.answer)
         ):
-            self._put(Done(now, instruction, outcome), None, False, cause)
+            self._inbox.put(Done(now, instruction, outcome), cause)
 
     def _trace(self, event: Event, instructions: Any, cause: SpanContext | None) -> SpanContext | None:
         """The context everything this event led to runs under; one span per decision, none per report.

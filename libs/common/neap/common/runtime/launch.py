@@ -28,6 +28,7 @@ from neap.common.host.open import open_host
 from neap.common.host.port import HostFs
 from neap.common.runtime.clock import Clock, accelerated_clock, stopwatch, wall_clock
 from neap.common.runtime.health import Probes
+from neap.common.runtime.inbox import Turns
 from neap.common.runtime.journal import Journal
 from neap.common.runtime.run import Running
 from neap.common.runtime.service import Outside, Service
@@ -266,9 +267,10 @@ def outsides(
     bus: Bus, clock: Clock, tracer: Tracer, hosts: Mapping[str, HostFs], seed: int
 ) -> Callable[[str, str], Outside]:
     """The real outside of a process: one bus, clock and tracer for all, and the host of each node."""
+    turns = Turns()
 
     def outside(_name: str, node: str) -> Outside:
-        return Outside(bus=bus, clock=clock, host=hosts[node], tracer=tracer, seed=seed)
+        return Outside(bus=bus, clock=clock, host=hosts[node], tracer=tracer, seed=seed, turns=turns)
 
     return outside
 

@@ -83,9 +83,11 @@ class Running:
                 assert_never(route)
 
     async def _pump(self, route: On | Watch | Follow | Consume, source: AbstractAsyncContextManager[Any]) -> None:
+        overtakes = route.overtakes if isinstance(route, On) else None
         async with source as items:
             async for item in items:
-                await self.driver.post(self._event(route, item), item if isinstance(item, Delivery) else None)
+                delivery = item if isinstance(item, Delivery) else None
+                await self.driver.post(self._event(route, item), delivery, overtakes)
 
     def _event(self, route: On | Watch | Follow | Consume, item: Any) -> Event:
         now, channel = self._outside.clock.now(), route.only.channel

@@ -24,6 +24,7 @@ from neap.common.bus.port import Bus
 from neap.common.contract.channel import Endpoint, Pattern
 from neap.common.host.port import HostFs
 from neap.common.runtime.clock import Clock
+from neap.common.runtime.inbox import Overtakes, Turns
 from neap.common.runtime.machine import Instruction, Machine
 from neap.common.telemetry.span import Tracer
 from neap.common.units import Seconds
@@ -36,22 +37,27 @@ Effect: TypeAlias = Callable[[Any], Awaitable[Any]]  # instruction -> outcome; N
 
 @dataclass(frozen=True)
 class Outside:
-    """Everything a service may touch, handed in: bus, clock, host, tracer. Randomness comes seeded."""
+    """Everything a service may touch, handed in: bus, clock, host, tracer. Randomness comes seeded.
+
+    `turns` are those of the process, or of whoever is alone.
+    """
 
     bus: Bus
     clock: Clock
     host: HostFs
     tracer: Tracer
     seed: int = 0
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(frozen=True)
 class On:
-    """LATEST -> Arrived, Missed."""
+    """LATEST -> Arrived, Missed. `overtakes`: which messages need not be handled once a newer one is here."""
 
     only: Pattern[Any]
     queue: str = ""
     limit: int = 1024
+    overtakes: Overtakes | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,9 @@ class Serve:
 Route: TypeAlias = On | Watch | Follow | Consume | Every | Hear | Serve
 
 
-def on(only: Pattern[Any], *, queue: str = "", limit: int = 1024) -> Route:
-    """Hear a LATEST channel."""
-    return On(only, queue, limit)
+def on(only: Pattern[Any], *, queue: str = "", limit: int = 1024, overtakes: Overtakes | None = None) -> Route:
+    """Hear a LATEST channel; `overtakes(newer, older)` spares a room that is behind what is out of date."""
+    return On(only, queue, limit, overtakes)
 
 
 def watch(only: Pattern[Any]) -> Route:

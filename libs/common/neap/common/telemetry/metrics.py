@@ -74,6 +74,7 @@ METRICS: Final = (
     counter(UNKNOWN, "Counts under a name or label set that no table declares.", "metric"),
     counter("neap_events_handled_total", "Events a machine has handled.", "service"),
     counter("neap_events_handling_seconds_total", "Seconds spent on them, effects included.", "service"),
+    counter("neap_events_overtaken_total", "Events not handled because a newer one said it all.", "service"),
     gauge("neap_events_waiting_count", "Events waiting for the machine.", "service"),
     gauge("neap_instructions_waiting_count", "Instructions waiting for the bus.", "service"),
     counter("neap_policy_refused_total", "Editions of policy documents that did not hold.", "service"),
