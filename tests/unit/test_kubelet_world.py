@@ -46,7 +46,8 @@ class Naive:
 
     def __init__(self, settings: Settings) -> None:
         self.world: VirtualWorld = make_world(settings, Stopped(settings.start))
-        self.service = wire_world(settings, self.world)
+        self.clock = Stopped(settings.start)
+        self.service = wire_world(settings, self.world, self.clock)
         self.inbox: deque[Event] = deque(
             Synced(settings.start, channel) for channel in (WORKLOAD, DAY_REPORT, PLACEMENTS)
         )
@@ -57,7 +58,7 @@ class Naive:
 
     def restart(self) -> None:
         """Kill the service and start it again on the same hosts; it reads all histories anew."""
-        self.service = wire_world(self.settings, self.world)
+        self.service = wire_world(self.settings, self.world, self.clock)
         at = self.world.hosts["n1"].now
         stored = [
             *((DAY_REPORT, self.report),),

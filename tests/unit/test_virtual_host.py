@@ -6,6 +6,8 @@ import re
 from math import exp
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neap.common.errors import InputError, PortError, Vanished
 from neap.common.host.port import Refused, Unsupported
@@ -467,3 +469,30 @@ def test_every_card_has_a_name_and_a_size_and_unknown_is_zero() -> None:
     assert set(MEMORY_MIB) == set(PRODUCT)
     assert all(memory_mib(product) == MEMORY_MIB[model] for model, product in PRODUCT.items())
     assert memory_mib("Voodoo 2") == 0
+
+
+@given(st.lists(st.floats(1.0, 119.0), min_size=2, max_size=40))
+def test_a_host_that_lives_by_a_clock_is_read_as_of_the_moment_however_late_its_readers_come(gaps: list[float]) -> None:
+    """Ticks come every minute, readings when they come: each finds just what was used since the one before."""
+    host, now, used = a_host(), 0.0, 0
+    host.start(a_pod("busy", Work(core_seconds=1e9, width=2)))
+    host.live_by(lambda: now)
+    path = f"{where('busy')}/cpu.stat"
+    for gap in gaps:
+        for minute in range(int(now // 60) + 1, int((now + gap) // 60) + 1):
+            host.advance(60.0 * minute)
+        now += gap
+        _, text = host.read_all(["/proc/stat", path])
+        assert text is not None
+        spent = fields(text.partition("nr")[0])["usage_usec"]
+        assert (spent - used) / 1e6 == pytest.approx(2.0 * gap, abs=0.05)
+        used = spent
+
+
+def test_what_ended_while_somebody_looked_is_told_by_the_next_advance() -> None:
+    host = a_host()
+    host.start(a_pod("job", Work(core_seconds=10, width=1)))
+    host.live_by(lambda: 50.0)
+    host.read_all(["/proc/stat"])
+    assert [ended.uid for ended in host.advance(40.0)] == ["job"]
+    assert not host.advance(60.0)

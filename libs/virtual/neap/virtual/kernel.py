@@ -11,13 +11,13 @@ swap. Deterministic: same snapshot, pods, writes and times give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp
 from typing import Final
 
 from neap.common.errors import InputError
 from neap.common.host.memory import Folder, Knob, MemoryHost
-from neap.common.host.port import Refused
+from neap.common.host.port import Refused, Texts
 from neap.common.units import Cores, Seconds
 from neap.virtual import reclaim
 from neap.virtual.cgroup import Cgroup, CgroupTree
@@ -43,6 +43,7 @@ LONGEST_STEP: Final = 60 * TICKS
 FIRST_PID: Final = 1000
 PODS_LIMIT: Final = 1000
 CGROUPS: Final = "/sys/fs/cgroup"
+STAT: Final = "/proc/stat"
 
 
 class VirtualHost(MemoryHost):
@@ -60,6 +61,8 @@ class VirtualHost(MemoryHost):
         self._next_pid = FIRST_PID
         self._stalling = False
         self._used: Cores = 0.0
+        self._clock: Callable[[], Seconds] | None = None
+        self._late: list[Finished] = []  # ended while somebody looked; told by the next `advance`
         self._proc = Procfs(self._tree, at)
         self._proc.put(self)
         put_cards(self, self._tree, node, cards)
@@ -123,11 +126,25 @@ class VirtualHost(MemoryHost):
     def advance(self, to: Seconds) -> list[Finished]:
         """Let time pass until `to` (a time already past is fine); returns the containers that ended by themselves."""
         target = int((to - self._boot) * TICKS + 1e-3)  # seconds since 1970 are exact to a few 1e-7
-        finished: list[Finished] = []
+        finished, self._late = self._late, []
         while self._ticks < target:
             ticks = min(LONGEST_STEP, target - self._ticks)
             finished += self._step(ticks)
         return finished
+
+    def live_by(self, clock: Callable[[], Seconds]) -> None:
+        """From now on whoever reads /proc/stat finds the host as it is at that moment.
+
+        Without it time passes in `advance` only. With a real clock beside it readers come late or early, and would
+        find one step more or less in a period than belongs there.
+        """
+        self._clock = clock
+
+    def read_all(self, paths: Sequence[str]) -> Texts:
+        """See HostFs."""
+        if self._clock is not None and STAT in paths:
+            self._late = self.advance(self._clock())
+        return super().read_all(paths)
 
     def observe(self) -> Observation:
         """The truth about the last step."""

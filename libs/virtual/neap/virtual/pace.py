@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from neap.common.units import DAY, MINUTE, Seconds
+from neap.common.units import DAY, MINUTE, Ratio, Seconds
 
 PAST_DAYS: Final = 3  # that a planner is told a record of
 
 
-def day_settings(*, nodes: int, seed: int, length: Seconds = DAY, step: Seconds = MINUTE) -> list[str]:
-    """`section.key=value` for all rooms of a virtual cluster that reports every `step` clock seconds."""
+def day_settings(
+    *, nodes: int, seed: int, length: Seconds = DAY, step: Seconds = MINUTE, spread: Ratio = 0.0
+) -> list[str]:
+    """`section.key=value` for all rooms of a virtual cluster that reports every `step` clock seconds.
+
+    `spread`: the share of a step over which nodes report; where nothing takes time they may report all at once.
+    """
     return [
         f"process.seed={seed}",
         f"virtual.nodes={nodes}",
@@ -23,6 +28,7 @@ def day_settings(*, nodes: int, seed: int, length: Seconds = DAY, step: Seconds 
         f"virtual.step={step}",
         f"reporter.period={step}",
         f"reporter.phase={step / 60}",
+        f"reporter.spread={spread}",
         f"advisor.period={step}",
         "advisor.stale_after=60",
         f"enforcer.period={step}",

@@ -208,7 +208,7 @@ class Simulation:
         clock = ShiftedClock(self.clock, by) if (by := self.skew.get((name, node))) else self.clock
         outside = Outside(bus=bus, clock=clock, host=host, tracer=self._tracer(name), seed=self._seed)
         if name == "virtual":
-            return wire_world(settings, self._world), outside
+            return wire_world(settings, self._world, outside.clock), outside
         placed = msgspec.structs.replace(settings, node=node) if room.per_node else settings
         return room.wire(placed, outside), outside
 

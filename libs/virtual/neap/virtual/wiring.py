@@ -8,11 +8,13 @@ from typing import Final
 from neap.common.contract.catalogue import DAY_REPORT, EVICTIONS, PLACEMENTS, WORKLOAD
 from neap.common.errors import InputError, SettingsError
 from neap.common.host.remote import serve_hosts
+from neap.common.runtime.clock import Clock
 from neap.common.runtime.service import Outside, Service, consume, every, follow, watch
 from neap.virtual.behaviour import Origin
 from neap.virtual.kubelet import AdvanceHosts, KubeletMachine, StartPod, StopPod
 from neap.virtual.machine import CloseHosts, OpenHosts, VirtualMachine
 from neap.virtual.past import past_of
+from neap.virtual.pod import Finished
 from neap.virtual.settings import Settings
 from neap.virtual.slices import CURVE_STEP
 from neap.virtual.submitter import SubmitterMachine
@@ -32,12 +34,12 @@ def wire(settings: Settings, outside: Outside) -> Service:
         world = make_world(settings, outside.clock)
     except InputError as error:
         raise SettingsError(f"virtual: {error}") from None
-    return wire_world(settings, world)
+    return wire_world(settings, world, outside.clock)
 
 
-def wire_world(settings: Settings, world: VirtualWorld) -> Service:
+def wire_world(settings: Settings, world: VirtualWorld, clock: Clock) -> Service:
     """The service on a world somebody else built, and may share with node services of the same process."""
-    hardware = Hardware(settings.socket, world)
+    hardware = Hardware(settings, world, clock)
     tally = Tally(
         world.day, nodes=len(world.hosts), capacity=sum(shape.cores for shape in world.shapes), step=settings.step
     )
@@ -70,8 +72,8 @@ def wire_world(settings: Settings, world: VirtualWorld) -> Service:
 class Hardware:
     """Carries the machine's instructions to the hosts."""
 
-    def __init__(self, socket: str, world: VirtualWorld) -> None:
-        self._socket, self._hosts = socket, world.hosts
+    def __init__(self, settings: Settings, world: VirtualWorld, clock: Clock) -> None:
+        self._socket, self._step, self._hosts, self._clock = settings.socket, settings.step, world.hosts, clock
         self._door: AsyncExitStack | None = None
         self._opened = False
 
@@ -94,8 +96,11 @@ class Hardware:
             host.stop(stop.uid)
 
     async def advance(self, advance: AdvanceHosts) -> Step:
-        """Let time pass on every host."""
-        finished = [ended for host in self._hosts.values() for ended in host.advance(advance.to)]
+        """Let time pass on every host that nobody has looked at since the step before."""
+        finished: list[Finished] = []
+        for host in self._hosts.values():
+            is_ahead = bool(self._socket) and host.now > advance.to - self._step
+            finished += host.advance(host.now if is_ahead else advance.to)
         return condense(advance.to, [host.observe() for host in self._hosts.values()], finished)
 
     async def open(self, _: OpenHosts) -> None:
@@ -107,6 +112,8 @@ class Hardware:
             for uid in host.pods:
                 host.stop(uid)
         if self._socket:
+            for host in self._hosts.values():
+                host.live_by(self._clock.now)
             self._door = AsyncExitStack()
             await self._door.enter_async_context(serve_hosts(self._socket, self._hosts))
 

@@ -20,6 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     node: str = ""  # the node reported on; empty: this host's name
     period: Annotated[Seconds, Meta(gt=0)] = 1.0  # between two usage reports
     phase: Seconds = 0.0  # after the full period; lets a node's report follow what it reports on
+    spread: Share = 0.9  # of the period over which a cluster's nodes report, each at its own moment; 0: all at once
     topology_every: Rounds = 300  # rounds between two looks at the topology; it is published only when it changed
     topology_file: str = (
         ""  # NCCL topology file (absolute path on the host) where a vendor ships one; it wins over the bus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
 from neap.common.errors import SettingsError
@@ -25,13 +26,15 @@ def wire(settings: Settings, outside: Outside) -> Service:
     for key, names in (("off", settings.off), ("every", settings.every)):
         if unknown := sorted(set(names) - set(COLLECTORS)):
             raise SettingsError(f"reporter.{key} names no collector: {unknown} (known: {', '.join(COLLECTORS)})")
+    own = settings.spread * zlib.crc32(settings.node.encode()) / 2**32  # share of the period
+    phase = settings.phase + own * settings.period
     return Service(
         SOURCE,
         settings.node,
         machine=ReporterMachine(settings, COLLECTORS),
         routes=(
-            every(settings.period, REPORT, phase=settings.phase),
-            every(settings.period * settings.topology_every, LOOK, phase=settings.phase),
+            every(settings.period, REPORT, phase=phase),
+            every(settings.period * settings.topology_every, LOOK, phase=phase),
         ),
         effects=effects(outside.host, outside.clock),
     )

@@ -36,6 +36,7 @@ from neap.virtual.past import story
 from neap.virtual.settings import NOMINAL_START
 from neap.virtual.settings import Settings as VirtualSettings
 
+SPREAD: Final = 0.9  # of a minute over which the nodes report
 LEAD: Final[Seconds] = 8.0  # real seconds between start and the day's first minute, for the services to come up
 SAMPLED: Final = 2  # nodes of the days that show the planner's part
 SIMULATED: Final = 19  # niceness of the days beside the real one
@@ -161,7 +162,7 @@ def _check_day(ask: Ask) -> str:
 
 def _settings(ask: Ask) -> list[str]:
     """What every service of this day is told."""
-    settings = day_settings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR)
+    settings = day_settings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR, spread=SPREAD)
     return [
         *settings,
         *lean_settings(),
