@@ -496,3 +496,13 @@ def test_what_ended_while_somebody_looked_is_told_by_the_next_advance() -> None:
     host.read_all(["/proc/stat"])
     assert [ended.uid for ended in host.advance(40.0)] == ["job"]
     assert not host.advance(60.0)
+
+
+def test_a_service_that_has_not_lived_yet_has_not_been_slow_either() -> None:
+    host = a_host()
+    host.advance(30.0)
+    host.start(a_pod("web", Curve(points=(0.5, 0.5), step=60.0), service=ServiceModel(mean=0.01, objective=0.2)))
+    assert not host.observe().services
+    host.advance(31.0)
+    (state,) = host.observe().services
+    assert not state.violated

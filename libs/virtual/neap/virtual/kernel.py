@@ -147,7 +147,7 @@ class VirtualHost(MemoryHost):
         return super().read_all(paths)
 
     def observe(self) -> Observation:
-        """The truth about the last step."""
+        """The truth about the last step, and who lived through it."""
         return Observation(
             at=self._tree.now,
             cpus=len(self.machine.cpus),
@@ -156,7 +156,7 @@ class VirtualHost(MemoryHost):
             services=tuple(
                 self._service_state(pod.service, cgroup, containers)
                 for pod, cgroup, containers in self._pods.values()
-                if pod.service is not None and containers
+                if pod.service is not None and containers and containers[0].started < self._tree.now
             ),
         )
 

@@ -50,7 +50,8 @@ app.command()(waste)
 
 Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
-FOR_PLANNER: Final = 4  # CPUs: with fewer an accelerated day falls behind its clock
+PER_CPU: Final = 4  # virtual nodes whose accelerated day, services included, a CPU can follow
+MOST_BY_DEFAULT: Final = 24
 NODE_ROOMS: Final = "reporter,advisor,enforcer,evictor,gpushare"
 
 
@@ -74,24 +75,24 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")] = 24,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Virtual nodes; default: 4 for each CPU here, at most 24.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the day, the machines and the noise.")] = 1,
-    speed: Annotated[float, typer.Option(min=1.0, max=5000.0, help="Virtual seconds per second.")] = 640.0,
+    speed: Annotated[float, typer.Option(min=1.0, max=5000.0, help="Virtual seconds per second.")] = 800.0,
     day: Annotated[Path | None, typer.Option(help="A day of your own (TOML or JSON, see examples/README.md).")] = None,
     length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours of the day to live through.")] = 24.0,
     out: Annotated[Path | None, typer.Option(help="Where journal, report and logs go.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the embedded NATS server; 0: any.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     in_process: Annotated[bool, typer.Option("--in-process", help="All services on one loop, without NATS.")] = False,
-    planner: Annotated[
-        bool | None, typer.Option(help="The planner beside the others; default: where there are 4 CPUs or more.")
-    ] = None,
+    planner: Annotated[bool, typer.Option(help="The planner beside the other services.")] = True,
 ) -> None:
     """Live through a day on a cluster of virtual nodes, with every service running, and show what it came to."""
     from neap.console.shell.up import Ask, live_through  # noqa: PLC0415 (a quick `neap --help`)
 
     ask = Ask(
-        nodes=nodes,
+        nodes=nodes or min(PER_CPU * len(os.sched_getaffinity(0)), MOST_BY_DEFAULT),
         seed=seed,
         speed=speed,
         day=day,
@@ -100,7 +101,7 @@ def up(
         port=port,
         as_json=as_json,
         in_process=in_process,
-        planner=len(os.sched_getaffinity(0)) >= FOR_PLANNER if planner is None else planner,
+        planner=planner,
     )
     status = _run(live_through(ask))
     sys.exit(130 if status is None else status)

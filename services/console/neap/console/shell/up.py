@@ -57,7 +57,7 @@ class Ask:
     port: int
     as_json: bool
     in_process: bool
-    planner: bool = False  # whether it lives through the real day; through the simulated pair it always does
+    planner: bool = True  # whether it lives through the real day; through the simulated pair it always does
 
     @property
     def rooms(self) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ async def _day(ask: Ask) -> DayOutcome:
         f"a day at {ask.speed:.0f} x: nodes report every virtual minute instead of every second,"
         f" about {ask.hours * HOUR / ask.speed:.0f} s"
     )
-    tell(yesterday if ask.planner and yesterday else "no planner beside the real day (--planner, from 4 CPUs on)")
+    tell(yesterday if ask.planner and yesterday else "no planner beside the real day")
     folder = _fresh(ask.folder)
     few = min(SAMPLED, ask.nodes)
     async with _simulated(ask, "online-only", ask.nodes) as alone:
