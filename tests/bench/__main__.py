@@ -37,6 +37,7 @@ from tests.bench import (
     planner,
     profiles,
     replay,
+    restart,
     scaling,
     sizes,
     store,
@@ -51,13 +52,14 @@ PARTS: dict[str, Callable[[], Iterator[Row] | AsyncIterator[Row]]] = {
     "replay": replay.rows, "kube": kube.rows, "mirror": mirror.rows, "bind": bind.rows, "profiles": profiles.rows,
     "forecasts": forecasts.rows,
     "scaling": scaling.rows, "sizes": sizes.rows, "peaks": peaks.rows,
-    "tides": tides.rows, "history": history.rows, "planner": planner.rows,
+    "tides": tides.rows, "history": history.rows, "planner": planner.rows, "restart": restart.rows,
 }  # fmt: skip
 BY_NAME: set[str] = {
     "profiles",
     "forecasts",
     "history",
     "planner",
+    "restart",
     "openb",
     "replay",
     "scaling",

@@ -256,6 +256,17 @@ def fill(history: History) -> None:
         rows.last[: rows.used] = NOW
 
 
+def pages() -> list[HistoryPage]:
+    """All pages of a fortnight's history."""
+    history = History(Settings(), _cluster())
+    for channel in (HISTORY, WORKLOAD, PLACEMENTS):
+        history.hear(Synced(NOW, channel))
+    _fold(history, _payloads(), NOW + 1)
+    fill(history)
+    _touch(history)
+    return [item.value for item in history.hear(Stopping(NOW + MINUTE)) if isinstance(item, Put)]
+
+
 def _touch(history: History) -> None:
     """Everything changed."""
     containers, totals = history._containers, history._totals

@@ -51,9 +51,9 @@ from neap.planner.core.wishes import Wishes
 from neap.planner.settings import Settings
 from neap.planner.wiring import tunable
 from tests.bench.measure import Row
+from tests.bench.planner_world import TEAMS
 
 SERVICES = 100_000
-NAMESPACES = 500
 WRITERS = 64
 ASKERS, EACH = 8, 500
 GOAL_MS, GOAL_RESTART = 5.0, 30.0
@@ -68,7 +68,7 @@ async def rows() -> AsyncIterator[Row]:
         try:
             await bus.ensure(STREAMS, CHANNELS)
             began, size = stopwatch(), len(PROFILES.encode(a_profile(0)))
-            await _publish(bus)
+            await publish(bus)
             seconds = stopwatch() - began
             yield Row(
                 name=f"profiles: {SERVICES:,} stored, {size} B each",
@@ -83,9 +83,9 @@ async def rows() -> AsyncIterator[Row]:
                 yield Row(
                     name="profiles: planner started, all read back", value=restart, unit="s", at_most=GOAL_RESTART
                 )
-                resident = _resident(pid)
-                yield Row(name="profiles: planner's memory with them", value=resident, unit="MiB", at_most=1.5 * 1024)
-                async for row in _lookups(server.url):
+                memory = resident(pid)
+                yield Row(name="profiles: planner's memory with them", value=memory, unit="MiB", at_most=1.5 * 1024)
+                async for row in lookups(server.url):
                     yield row
         finally:
             await bus.close()
@@ -93,7 +93,7 @@ async def rows() -> AsyncIterator[Row]:
         yield row
 
 
-def a_profile(number: int) -> ServiceProfile:
+def a_profile(number: int, at: Seconds = START) -> ServiceProfile:
     """As the desk would tell it: two kinds on one or two machine types, three windows each, and a day's portrait."""
     rng = random.Random(number)
     machines = ("M1", "M2", "M3")[: 1 + number % 2]
@@ -102,7 +102,7 @@ def a_profile(number: int) -> ServiceProfile:
             kind=kind,
             machine=machine,
             windows=tuple(
-                Window(start=START - 24 * HOUR * day, containers={"main": rng.uniform(1e6, 1e9)}) for day in (2, 1, 0)
+                Window(start=at - 24 * HOUR * day, containers={"main": rng.uniform(1e6, 1e9)}) for day in (2, 1, 0)
             ),
             pod_hours=round(rng.uniform(1, 1000), 1),
             spread=round(rng.uniform(0, 0.3), 3),
@@ -115,7 +115,7 @@ def a_profile(number: int) -> ServiceProfile:
     used = {kind: max(amounts) for kind, amounts in portrait.items()}
     namespace, name = _named(number)
     empty = ServiceProfile(
-        at=START,
+        at=at,
         source="planner",
         key=f"{namespace}/Deployment/{name}",
         version="",
@@ -127,16 +127,17 @@ def a_profile(number: int) -> ServiceProfile:
 
 
 def _named(number: int) -> tuple[str, str]:
-    return f"team-{number % NAMESPACES}", f"service-{number}"
+    return f"team-{number % TEAMS}", f"service-{number}"
 
 
-async def _publish(bus: Bus) -> None:
+async def publish(bus: Bus, at: Seconds = START) -> None:
+    """A profile of every service."""
     numbers = iter(range(SERVICES))
 
     async def write() -> None:
         for number in numbers:
             namespace, name = _named(number)
-            await bus.put(PROFILES.at(namespace=namespace, kind="Deployment", name=name), a_profile(number))
+            await bus.put(PROFILES.at(namespace=namespace, kind="Deployment", name=name), a_profile(number, at))
 
     await asyncio.gather(*(write() for _ in range(WRITERS)))
 
@@ -183,14 +184,15 @@ async def _by_store(bus: Bus, number: int) -> None:
     assert await bus.get(PROFILES.at(namespace=namespace, kind="Deployment", name=name)) is not None
 
 
-async def _lookups(url: str) -> AsyncIterator[Row]:
+async def lookups(url: str, when: str = "") -> AsyncIterator[Row]:
+    """Timed one by one at the askers; `when` says what else went on."""
     for how, look in (("endpoint", _by_endpoint), ("store", _by_store)):
         for askers in (1, ASKERS):
             ours, theirs = await _timed(url, look, askers)
             middle, worst = (_rank(ours, share) for share in (0.5, 0.99))
             who = "one asker" if askers == 1 else f"{askers} askers at once"
             yield Row(
-                name=f"profiles: lookup by {how}, {who}, p99",
+                name=f"profiles: lookup by {how}, {who}{when}, p99",
                 value=worst,
                 unit="ms",
                 rival="nats-py gets the same bytes, in turns",
@@ -231,7 +233,8 @@ async def _timed(url: str, look: Look, askers: int) -> tuple[list[Seconds], list
     return ours, theirs
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
+    """MiB of a process."""
     return int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
 
 
