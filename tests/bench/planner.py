@@ -100,7 +100,7 @@ class _Timed:
     """A desk with a clock at its side."""
 
     def __init__(self, desk: Any) -> None:
-        self.desk = desk
+        self.desk, self.news = desk, desk.news
         self.longest = self.tick = self.ticking = 0.0
 
     def hear(self, event: Event) -> Sequence[Instruction]:

@@ -10,10 +10,18 @@ from neap.common.units import Seconds
 
 
 class Desk(Protocol):
-    """Told every event after cluster, wishes and history have folded it, its own tick apart."""
+    """Told every event after cluster, wishes and history have folded it, its own tick apart.
+
+    `news`: the messages it folds. Of others it is not told, since nearly all are of no concern to it.
+    """
+
+    @property
+    def news(self) -> tuple[type, ...]:
+        """See above."""
+        ...
 
     def hear(self, event: Event) -> Sequence[Instruction]:
-        """Fold what concerns it; nearly every event does not, so this is cheap."""
+        """Fold what concerns it."""
         ...
 
     def plan(self, at: Seconds) -> Sequence[Instruction]:

@@ -1,16 +1,16 @@
 """The planner's machine: what was told is folded once, then every desk hears of it; ticks are a desk's own.
 
-event ─► wishes (policy) ─► cluster (who runs where) ─► history (what was used) ─► desks
+event ─► wishes (policy) ─► cluster (who runs where) ─► history (what was used) ─► desks it is news to
 tick "sizing" ─► the desk of that name plans
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neap.common.contract.channel import Channel
-from neap.common.runtime.machine import Event, Instruction, Synced, Tick
+from neap.common.runtime.machine import Arrived, Event, Instruction, Synced, Tick
 from neap.planner.core.cluster import Cluster
 from neap.planner.core.desk import Desk
 from neap.planner.core.wishes import Wishes
@@ -24,6 +24,7 @@ class PlannerMachine:
     ) -> None:
         self._wishes, self._cluster, self._desks = wishes, cluster, desks
         self._unread = list(stored)
+        self._listening: dict[type, tuple[Desk, ...]] = {}  # by type of message
 
     @property
     def is_synced(self) -> bool:
@@ -38,9 +39,18 @@ class PlannerMachine:
             self._unread.remove(event.channel)
         said = [*self._wishes.hear(event)]
         self._cluster.hear(event)
-        for desk in self._desks.values():
+        for desk in self._concerned(event):
             said += desk.hear(event)
         return said
+
+    def _concerned(self, event: Event) -> Iterable[Desk]:
+        if not isinstance(event, Arrived):
+            return self._desks.values()
+        kind = type(event.message)
+        listening = self._listening.get(kind)
+        if listening is None:
+            listening = self._listening[kind] = tuple(desk for desk in self._desks.values() if kind in desk.news)
+        return listening
 
     def validate(self) -> None:
         """See Machine."""

@@ -53,6 +53,8 @@ class Wanted:
 class Forecasts:
     """See module docstring. `settings`: asked at every tick, for policy may change them."""
 
+    news: Final = ()
+
     def __init__(self, settings: Callable[[], Forecasting], cluster: Cluster, record: Record) -> None:
         self._settings, self._cluster, self._record = settings, cluster, record
         self._wanted: dict[SeriesName, Wanted] = {}

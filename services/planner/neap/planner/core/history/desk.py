@@ -53,6 +53,8 @@ class TellHistory(Instruction):
 class History:
     """A Desk and a Record; see module docstring."""
 
+    news: Final = (NodeUsage, PastUsage, HistoryPage)
+
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self._settings, self._cluster = settings, cluster
         self._containers, self._totals = Containers(settings), Totals(settings)

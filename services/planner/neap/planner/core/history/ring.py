@@ -54,13 +54,11 @@ class Ring:
         if window <= self.newest:
             return
         steps = min(window - self.newest, self.count)
-        columns = np.arange(window - steps + 1, window + 1) % self.count
+        first, end = (window - steps + 1) % self.count, window % self.count + 1
+        spans = (slice(first, end),) if first < end else (slice(first, None), slice(end))
         for plane in self.planes.values():
-            if steps == self.count:
-                plane[: self.top] = 0
-            else:
-                for column in columns.tolist():
-                    plane[: self.top, column] = 0
+            for span in spans:
+                plane[: self.top, span] = 0
         self.newest = window
 
     def column(self, name: str, window: int, used: int) -> Plane:

@@ -65,6 +65,8 @@ class _State:
 class OvercommitDesk:
     """See module docstring."""
 
+    news: Final = (NodeUsage, NodeRatios, NodeObject, *Watch.news)
+
     def __init__(self, wishes: Wishes, cluster: Cluster, record: Record, predictors: Mapping[str, Predictor]) -> None:
         self._wishes, self._cluster, self._record, self._predictors = wishes, cluster, record, predictors
         self._recent, self._watch = Recent(), Watch()

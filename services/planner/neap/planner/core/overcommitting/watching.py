@@ -42,6 +42,8 @@ class _Strain:
 class Watch:
     """See module docstring."""
 
+    news: Final = (Apart, Pressure)
+
     def __init__(self) -> None:
         self._apart: dict[str, Apart] = {}
         self._strains: dict[str, dict[tuple[str, str], _Strain]] = {}  # by node, kind and metric

@@ -76,6 +76,8 @@ _PACKING: Final = lean.Packing(
 class Profiling:
     """See module docstring."""
 
+    news: Final = (NodeUsage, Placed, Checkpoint, Released, Started, ServiceProfile, PastUsage)
+
     def __init__(self, wishes: Wishes, cluster: Cluster, record: Record) -> None:
         self._wishes, self._cluster, self._record = wishes, cluster, record
         kinds = wishes.settings.profiling.all_kinds

@@ -65,6 +65,8 @@ class Scaled:
 class ScalingDesk:
     """See module docstring."""
 
+    news: Final = (NodeUsage, ScalingPlan)
+
     def __init__(self, policies: Policies, cluster: Cluster, forecasts: Forecasts) -> None:
         self._policies, self._cluster, self._forecasts = policies, cluster, forecasts
         self._gauge = Gauge()

@@ -69,6 +69,8 @@ ASK_AGAIN: Final[Seconds] = 5.0
 class SizingDesk:
     """See module docstring."""
 
+    news: Final = (NodeUsage, Recommendation, Resized)
+
     def __init__(self, wishes: Wishes, cluster: Cluster, record: Record, rules: Mapping[str, Rule]) -> None:
         self._wishes, self._cluster, self._record, self._rules = wishes, cluster, record, rules
         self._kept: dict[str, Kept] = {}

@@ -71,6 +71,8 @@ class _Pool:
 class TidesDesk:
     """See module docstring."""
 
+    news: Final = (TidePool, Submitted, Placed, Checkpoint, Ended)
+
     def __init__(self, wishes: Wishes, cluster: Cluster, record: Record, forecasts: Forecasts) -> None:
         self._wishes, self._cluster, self._record, self._forecasts = wishes, cluster, record, forecasts
         self._pools: dict[str, _Pool] = {}
