@@ -51,7 +51,7 @@ app.command()(waste)
 Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
 PER_CPU: Final = 4  # virtual nodes whose accelerated day, services included, a CPU can follow
-MOST_BY_DEFAULT: Final = 24
+MOST_BY_DEFAULT: Final = 16
 NODE_ROOMS: Final = "reporter,advisor,enforcer,evictor,gpushare"
 
 
@@ -76,7 +76,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 @app.command()
 def up(
     nodes: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Virtual nodes; default: 4 for each CPU here, at most 24.")
+        int | None, typer.Option(min=1, max=1000, help="Virtual nodes; default: 4 for each CPU here, at most 16.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the day, the machines and the noise.")] = 1,
     speed: Annotated[float, typer.Option(min=1.0, max=5000.0, help="Virtual seconds per second.")] = 800.0,
