@@ -33,7 +33,6 @@ from neap.scheduler.settings import Settings
 from neap.virtual.kubelet import StartPod, StopPod
 from neap.virtual.parts import Day
 from neap.virtual.pod import VirtualContainer, VirtualPod
-from neap.virtual.settings import Settings as VirtualSettings
 from neap.virtual.wiring import Hardware
 from neap.virtual.world import VirtualWorld
 from tests.conftest import SOON
@@ -211,7 +210,7 @@ async def test_what_no_subject_can_carry_is_told_to_the_machine_counted_and_not_
 async def test_a_placement_on_no_virtual_node_is_refused_with_its_name() -> None:
     day = Day(name="empty", start=0.0, length=1.0, submissions=())
     world = VirtualWorld(hosts={}, day=day, shapes=(), curves={})
-    hardware = Hardware(VirtualSettings(), world, wall_clock())
+    hardware = Hardware("", world, wall_clock())
     pod = VirtualPod(uid="u", qos=KubeQos.BURSTABLE, containers=(VirtualContainer(id="c"),))
     with pytest.raises(InputError, match="ghost is no virtual node"):
         await hardware.start(StartPod("ghost", 1, pod))

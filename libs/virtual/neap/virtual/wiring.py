@@ -14,7 +14,6 @@ from neap.virtual.behaviour import Origin
 from neap.virtual.kubelet import AdvanceHosts, KubeletMachine, StartPod, StopPod
 from neap.virtual.machine import CloseHosts, OpenHosts, VirtualMachine
 from neap.virtual.past import past_of
-from neap.virtual.pod import Finished
 from neap.virtual.settings import Settings
 from neap.virtual.slices import CURVE_STEP
 from neap.virtual.submitter import SubmitterMachine
@@ -39,7 +38,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
 
 def wire_world(settings: Settings, world: VirtualWorld, clock: Clock) -> Service:
     """The service on a world somebody else built, and may share with node services of the same process."""
-    hardware = Hardware(settings, world, clock)
+    hardware = Hardware(settings.socket, world, clock)
     tally = Tally(
         world.day, nodes=len(world.hosts), capacity=sum(shape.cores for shape in world.shapes), step=settings.step
     )
@@ -72,8 +71,8 @@ def wire_world(settings: Settings, world: VirtualWorld, clock: Clock) -> Service
 class Hardware:
     """Carries the machine's instructions to the hosts."""
 
-    def __init__(self, settings: Settings, world: VirtualWorld, clock: Clock) -> None:
-        self._socket, self._step, self._hosts, self._clock = settings.socket, settings.step, world.hosts, clock
+    def __init__(self, socket: str, world: VirtualWorld, clock: Clock) -> None:
+        self._socket, self._hosts, self._clock = socket, world.hosts, clock
         self._door: AsyncExitStack | None = None
         self._opened = False
 
@@ -96,11 +95,8 @@ class Hardware:
             host.stop(stop.uid)
 
     async def advance(self, advance: AdvanceHosts) -> Step:
-        """Let time pass on every host that nobody has looked at since the step before."""
-        finished: list[Finished] = []
-        for host in self._hosts.values():
-            is_ahead = bool(self._socket) and host.now > advance.to - self._step
-            finished += host.advance(host.now if is_ahead else advance.to)
+        """Let time pass on every host."""
+        finished = [ended for host in self._hosts.values() for ended in host.advance(advance.to)]
         return condense(advance.to, [host.observe() for host in self._hosts.values()], finished)
 
     async def open(self, _: OpenHosts) -> None:
