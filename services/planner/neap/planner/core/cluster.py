@@ -1,7 +1,7 @@
 """Who runs where, and of which service: folded from ledgers, lifecycle events, topologies and nodes.
 
 Ledgers are the truth about where a pod is; lifecycle events add when it started and how its containers are called.
-Capped: of one service the newest start-up times are kept.
+Capped: of one service the newest start-up times are kept; of services without a pod those that lost theirs last.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from neap.common.units import Seconds
 from neap.planner.core.lean import Lean
 
 MOST_STARTS: Final = 200  # start-up times kept of one service
+MOST_IDLE: Final = 10_000  # services without a pod: every run of a job was one
 MOST_WAITING: Final = 10_000  # starts that were told before their ledger entry
 
 
@@ -46,7 +47,7 @@ class Pod:
 
 @dataclass(slots=True)
 class Service:
-    """All pods of one key that are placed now. `workload`: of the one placed last, also after the last is gone."""
+    """All pods of one key that are placed now. `workload`: of the one placed last, for a while after it is gone."""
 
     key: str
     workload: Workload
@@ -82,6 +83,7 @@ class Cluster:
         self.pods: dict[str, Pod] = {}  # by uid
         self.services: dict[str, Service] = {}  # by profile_key
         self.nodes: dict[str, Node] = {}
+        self._idle: dict[str, None] = {}  # services without a pod, the one that has been so longest first
         self._started: dict[str, Started] = {}  # told before their ledger entry
         self._lean = Lean()
 
@@ -117,6 +119,7 @@ class Cluster:
         assert on_nodes == {uid: pod.node for uid, pod in self.pods.items()}, "pods and nodes differ"
         in_services = {uid for service in self.services.values() for uid in service.uids}
         assert in_services == self.pods.keys(), "pods and services differ"
+        assert self._idle.keys() == {key for key, service in self.services.items() if not service.uids}, "who is idle"
 
     # -- folding -----------------------------------------------------------------------------------------------------
 
@@ -131,6 +134,7 @@ class Cluster:
         service = self.services.get(key)
         if service is None:
             service = self.services[key] = Service(key, workload)
+        self._idle.pop(key, None)
         pod = self.pods[workload.uid] = Pod(placement, place.name, service.key, at)
         place.uids[workload.uid] = None
         service.workload = workload
@@ -159,7 +163,13 @@ class Cluster:
         pod = self.pods.pop(uid, None)
         if pod is not None:
             del self.nodes[pod.node].uids[uid]
-            del self.services[pod.key].uids[uid]
+            service = self.services[pod.key]
+            del service.uids[uid]
+            if not service.uids:
+                self._idle[pod.key] = None
+        while len(self._idle) > MOST_IDLE:
+            longest = next(iter(self._idle))
+            del self._idle[longest], self.services[longest]
 
     def _start(self, started: Started) -> None:
         pod = self.pods.get(started.uid)

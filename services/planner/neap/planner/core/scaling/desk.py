@@ -94,6 +94,7 @@ class ScalingDesk:
             said += self._relist(at)
         elif self._left:
             said += self._relist(at)
+        said += self._drop([key for key in self._scaled if key not in self._cluster.services])
         self._gauge.follow(uid for key in self._scaled for uid in self._cluster.services[key].uids)
         for key, scaled in self._scaled.items():
             said += self._look(self._cluster.services[key], scaled, at)
@@ -131,13 +132,17 @@ class ScalingDesk:
         if self._count - len(kept) > self._crowded:
             said.append(Count(LEFT_OUT, by=self._count - len(kept) - self._crowded, labels={"why": "too many"}))
         self._crowded = self._count - len(kept)
-        gone = [(key, self._scaled.pop(key)) for key in list(self._scaled) if key not in kept]
-        said += [Delete(_address(key)) for key, scaled in gone if scaled.told is not None]
+        said += self._drop([key for key in self._scaled if key not in kept])
         for key, settings in kept.items():
             self._take_up(key, settings, at, said)
         said += [Delete(_address(key)) for key in self._stored]
         self._stored = {}
         return said
+
+    def _drop(self, keys: Sequence[str]) -> list[Instruction]:
+        """They are not scaled any more."""
+        gone = [(key, self._scaled.pop(key)) for key in keys]
+        return [Delete(_address(key)) for key, scaled in gone if scaled.told is not None]
 
     def _take_up(self, key: str, settings: Scaling, at: Seconds, said: list[Instruction]) -> None:
         known = self._scaled.get(key)
