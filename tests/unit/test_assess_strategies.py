@@ -23,6 +23,9 @@ from neap.foresight.peaks import ranges
 from neap.foresight.replay import replay
 from neap.foresight.series import Series
 from neap.foresight.sizes import snug
+from neap.planner.core.overcommitting.settings import Overcommit
+from neap.planner.core.scaling.settings import Scaling
+from neap.planner.core.sizing.settings import SizingSettings
 from tests.unit.past_days import FIVE, START, export, history, wave
 
 # -- the history -----------------------------------------------------------------------------------------------------------
@@ -238,3 +241,10 @@ def test_export_is_a_value_that_is_not_changed() -> None:
     before = json.dumps(told.used)
     history_of(told, 0)
     assert json.dumps(told.used) == before
+
+
+def test_what_is_assumed_of_the_planner_is_what_it_does_where_nobody_set_anything() -> None:
+    sold, sized, scaled = Overcommit(), SizingSettings(), Scaling()
+    assert (sold.cpu_target, sold.cpu_load) == (selling.TARGET, selling.LOAD)
+    assert sized.cpu_min / 1000 == sizes.LEAST
+    assert (scaled.target, scaled.full) == (scaling.TARGET, scaling.FULL)
