@@ -16,6 +16,7 @@ Source: Kaplan and Meier 1958 (product-limit estimate); the promise: peers, "bou
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from itertools import groupby
 from typing import Final, NamedTuple, TypeAlias
 
@@ -76,20 +77,25 @@ def survival(past: Past, *, fraction: Ratio = 1.0, confidence: Ratio = 0.9) -> S
 
 
 def promised(past: Past, *, horizon: Seconds, confidence: Ratio, now: int) -> int:
-    """What can still be used after `horizon`, as offers of `now` go. Cost: O(cells × cells in the horizon).
+    """What can still be used after `horizon`, as offers of `now` go. Cost: O(cells × log cells).
 
     Laws: 0 ≤ promised ≤ now; non-increasing in confidence.
     """
     falls: list[int] = []
-    for index, cell in enumerate(past.cells):
+    lows: deque[Cell] = deque()  # of the cells within the horizon: each the least usable of those from it on
+    upcoming = iter(past.cells)
+    ahead = next(upcoming, None)
+    for cell in past.cells:
         if cell.start + horizon > past.until:
             break
-        low = cell.usable
-        for later in past.cells[index + 1 :]:
-            if later.start > cell.start + horizon:
-                break
-            low = min(low, later.usable)
-        falls.append(max(0, cell.first - low))
+        while ahead is not None and ahead.start <= cell.start + horizon:
+            while lows and lows[-1].usable >= ahead.usable:
+                lows.pop()
+            lows.append(ahead)
+            ahead = next(upcoming, None)
+        while lows[0].start < cell.start:
+            lows.popleft()
+        falls.append(max(0, cell.first - lows[0].usable))
     return max(0, now - int(percentile(falls, confidence))) if falls else 0
 
 
@@ -101,13 +107,16 @@ def _lives(past: Past, fraction: Ratio) -> list[Life]:
     """(how long, whether it was taken) of a guest that came at the start of each cell and for whom something was left."""
     lives: list[Life] = []
     steps: list[Cell] = []  # each is lower than all between here and it; the furthest first
+    lowest: list[int] = []  # of each step
     for cell in reversed(past.cells):
-        while steps and steps[-1].lowest >= cell.lowest:
+        while lowest and lowest[-1] >= cell.lowest:
             steps.pop()
+            lowest.pop()
         steps.append(cell)
+        lowest.append(cell.lowest)
         if cell.first <= 0:
             continue
-        below = bisect_left(steps, fraction * cell.first - NEGLIGIBLE, key=lambda step: step.lowest)
+        below = bisect_left(lowest, fraction * cell.first - NEGLIGIBLE)
         taken = steps[below - 1] if below else None
         lives.append((past.until - cell.start, False) if taken is None else (taken.start - cell.start, True))
     return lives
