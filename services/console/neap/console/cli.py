@@ -73,6 +73,11 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     return None
 
 
+def _cpus() -> int:
+    """CPUs this process may use; where the system does not tell, all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @app.command()
 def up(
     nodes: Annotated[
@@ -92,7 +97,7 @@ def up(
     from neap.console.shell.up import Ask, live_through  # noqa: PLC0415 (a quick `neap --help`)
 
     ask = Ask(
-        nodes=nodes or min(PER_CPU * len(os.sched_getaffinity(0)), MOST_BY_DEFAULT),
+        nodes=nodes or min(PER_CPU * _cpus(), MOST_BY_DEFAULT),
         seed=seed,
         speed=speed,
         day=day,

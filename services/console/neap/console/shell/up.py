@@ -100,7 +100,10 @@ async def _day(ask: Ask) -> DayOutcome:
         f"a day at {ask.speed:.0f} x: nodes report every virtual minute instead of every second,"
         f" about {ask.hours * HOUR / ask.speed:.0f} s"
     )
-    tell(yesterday if ask.planner and yesterday else "no planner beside the real day")
+    if not ask.planner:
+        tell("no planner beside the real day")
+    elif yesterday:
+        tell(yesterday)
     folder = _fresh(ask.folder)
     few = min(SAMPLED, ask.nodes)
     async with _simulated(ask, "online-only", ask.nodes) as alone:
