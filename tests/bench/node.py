@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from neap.advisor.core.machine import STORED, AdvisorMachine
+from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.policy import Policy
+from neap.advisor.core.waking import STORED
 from neap.advisor.settings import Settings as AdvisorSettings
 from neap.common.bus.memory import MemoryBroker
 from neap.common.contract.catalogue import ADVICE, NODE_USAGE

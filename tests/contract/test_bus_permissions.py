@@ -13,13 +13,13 @@ import pytest
 
 from neap.common.bus.nats import connect
 from neap.common.bus.port import Bus
-from neap.common.contract.catalogue import CHANNELS, ENDPOINTS, NODE_USAGE, SERVICES, STREAMS, TOPOLOGY
+from neap.common.contract.catalogue import CHANNELS, ENDPOINTS, NODE_USAGE, REPORTS, SERVICES, STREAMS, TOPOLOGY
 from neap.common.contract.channel import Channel, Delivery
 from neap.common.contract.generate import main, parse_user, stale
 from neap.common.contract.permissions import NODE_SERVICES, authorization, rights
 from neap.common.contract.subject import covers
 from neap.common.errors import Denied, InputError, NoResponder, WireError
-from neap.common.model.usage import NodeUsage
+from neap.common.model.usage import NodeUsage, Reports, ReportsRequest
 from neap.common.testing.natsd import NatsServer
 from tests.conftest import ROOT, SOON
 from tests.contract.conftest import PATIENCE
@@ -113,7 +113,22 @@ async def test_only_those_who_may_ask_reach_an_endpoint(nats_stage: Any) -> None
         bus = await nats_stage.connect(service=service)
         for endpoint in ENDPOINTS:
             with pytest.raises(NoResponder if service in endpoint.asks else Denied):
-                await bus.request(endpoint, {}, timeout=SOON)
+                await bus.request(endpoint, {}, timeout=SOON, node=HERE)
+
+
+async def test_a_service_of_a_node_asks_and_answers_for_its_own_node_only(nats_stage: Any) -> None:
+    bus = await nats_stage.connect(service="advisor")
+    with pytest.raises(Denied):
+        await bus.request(REPORTS, ReportsRequest(after=0), timeout=SOON, node=THERE)
+    bus = await nats_stage.connect(service="reporter")
+
+    async def answer(_: ReportsRequest) -> Reports:
+        return Reports()
+
+    with pytest.raises(ExceptionGroup) as refused:
+        async with bus.serve(REPORTS, answer, node=THERE):
+            pass
+    assert refused.group_contains(Denied)
 
 
 async def test_nobody_reads_the_replies_of_another(nats_stage: Any) -> None:

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neap.advisor.core.machine import STORED, AdvisorMachine
+from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.policy import Claim, HeadroomPolicy, HeadroomView, PodView, Policy, PoolView, ProvisionPolicy
 from neap.advisor.core.remembered import Memory
+from neap.advisor.core.waking import STORED, AskReports
 from neap.advisor.settings import Settings
 from neap.common.contract.catalogue import ADVICE, HEADROOM
 from neap.common.cpuset import format_cpuset, parse_cpuset
@@ -27,7 +28,7 @@ from neap.common.model.resource import CPU, MEMORY, RECLAIMED_CPU, RECLAIMED_MEM
 from neap.common.model.topology import NodeTopology, NumaNode, Zone, ZoneKind
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.model.workload import Container, Workload
-from neap.common.runtime.machine import Arrived, Decide, Event, Instruction, Put, Synced, Tick
+from neap.common.runtime.machine import Arrived, Decide, Event, Failed, Instruction, Put, Synced, Tick
 from neap.common.runtime.plugins import load
 from neap.common.units import GIB
 
@@ -107,7 +108,9 @@ def a_machine(
     ]
     events += [Arrived(at, last)] if last else []
     for event in [*events, *(Synced(at, channel) for channel in STORED)]:
-        assert not machine.handle(event), "decided something from history"
+        for asked in machine.handle(event):
+            assert isinstance(asked, AskReports), "decided something from history"
+            assert not machine.handle(Failed(at, asked, "nobody serves it", may_retry=False))
     return machine
 
 

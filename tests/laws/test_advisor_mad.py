@@ -15,9 +15,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neap.advisor.core.machine import STORED, AdvisorMachine
+from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.refusing import Complain
 from neap.advisor.core.remembered import Memory
+from neap.advisor.core.waking import STORED, AskReports
 from neap.advisor.metrics import IGNORED, REFUSED
 from neap.advisor.settings import Settings
 from neap.common.contract.catalogue import ADVICE, HEADROOM
@@ -30,7 +31,7 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
-from neap.common.runtime.machine import Arrived, Count, Event, Instruction, Put, Synced, Tick
+from neap.common.runtime.machine import Arrived, Count, Event, Failed, Instruction, Put, Synced, Tick
 from neap.common.units import GIB
 from tests.unit.test_advisor_node import POLICIES, a_pod, a_topology
 
@@ -115,6 +116,8 @@ class Node:
             case Put(key=key, value=Headroom() as headroom) if key.channel == HEADROOM:
                 assert msgspec.json.decode(msgspec.json.encode(headroom), type=Headroom) == headroom
                 self.said = headroom.offer
+            case AskReports():
+                self.tell(Failed(self.at, said, "nobody serves it", may_retry=False))
             case Count(metric=metric) if metric in (IGNORED, REFUSED):
                 self.aloud += 1
             case Complain():

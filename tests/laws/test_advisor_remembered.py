@@ -8,22 +8,23 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neap.advisor.core.machine import STORED, AdvisorMachine
-from neap.advisor.core.neighbours import Neighbourhood
-from neap.advisor.core.plan import Recall
+from neap.advisor.core.machine import AdvisorMachine
+from neap.advisor.core.mind import Mind
 from neap.advisor.core.pod import Track
 from neap.advisor.core.remembered import Memory, memory_of, track_again
+from neap.advisor.core.waking import STORED, AskReports
 from neap.advisor.settings import Settings
 from neap.common.contract.catalogue import MEMORY
-from neap.common.model.advice import NodeAdvice
+from neap.common.model.advice import Headroom, NodeAdvice
 from neap.common.model.memory import RoomMemory
-from neap.common.model.placement import Checkpoint
+from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
-from neap.common.runtime.machine import Arrived, Event, Put, Stopping, Synced
+from neap.common.runtime.machine import Arrived, Done, Event, Failed, Put, Stopping, Synced
 from neap.common.runtime.remembering import Keep, RememberingMachine, TellMemory
 from neap.common.units import GIB
+from neap.reporter.core.recent import Recent
 from tests.unit.test_advisor_node import POLICIES, a_pod, a_topology
 
 PODS = (a_pod("a", cores=6), a_pod("b", cores=4, pool="batch"), a_pod("d", QosClass.DEDICATED), a_pod("g", QosClass.RECLAIMED))  # fmt: skip
@@ -36,10 +37,13 @@ reports = st.fixed_dictionaries(
 
 
 class Life:
-    """One advisor, the clock around it, and what is stored."""
+    """One advisor, the clock around it, and what is stored; `recent`: the reporter remembers what it said."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, recent: bool = False) -> None:
         self.settings, self.at, self.full = settings, 0.0, 0
+        self.recent = Recent() if recent else None
+        self.entries: list[LedgerEntry] = [Checkpoint(at=0, source="s", node="n", placements=PODS)]
+        self.headroom: Headroom | None = None
         self.advice: NodeAdvice | None = None
         self.stored: RoomMemory | None = None
         self.told: list[TellMemory] = []
@@ -50,12 +54,7 @@ class Life:
         """A new life, which reads what is stored."""
         self.machine = AdvisorMachine(self.settings, POLICIES)
         self.outer = RememberingMachine(self.machine, self.machine, Memory, Keep("advisor", "n", 5.0, 60.0))
-        for message in (
-            a_topology(),
-            Checkpoint(at=0, source="s", node="n", placements=PODS),
-            self.advice,
-            self.stored,
-        ):
+        for message in (a_topology(), *self.entries, self.advice, self.headroom, self.stored):
             if message is not None:
                 self.tell(Arrived(self.at, message))
         for channel in (*STORED, MEMORY):
@@ -64,6 +63,12 @@ class Life:
     def tell(self, event: Event) -> None:
         for said in self.outer.handle(event):
             match said:
+                case AskReports() as asked if self.recent is not None:
+                    self.tell(Done(self.at, asked, self.recent.answer(asked.request)))
+                case AskReports() as asked:
+                    self.tell(Failed(self.at, asked, "nobody serves it", may_retry=False))
+                case Put(value=Headroom() as headroom):
+                    self.headroom = msgspec.json.decode(msgspec.json.encode(headroom), type=Headroom)
                 case Put(value=NodeAdvice() as advice):
                     self.advice = msgspec.json.decode(msgspec.json.encode(advice), type=NodeAdvice)
                 case Put(value=RoomMemory() as memory):
@@ -71,6 +76,22 @@ class Life:
                 case TellMemory():
                     self.told.append(said)
         self.outer.validate()
+
+    def live(self, happened: dict[str, Any], *, heard: bool = True) -> None:
+        """A report, or a pod that comes or goes; not `heard`: nobody is there to hear it."""
+        tell, self.tell = self.tell, self.tell if heard else lambda _: None  # type: ignore[method-assign]
+        if "cpu" in happened:
+            self.report(happened)
+        else:
+            self.at += 0.25
+            uid = happened.get("leaves") or happened["comes"]
+            pod = next(pod for pod in PODS if pod.workload.uid == uid)
+            entry: LedgerEntry = Placed(at=self.at, source="s", node="n", placement=pod, reason="")
+            if "leaves" in happened:
+                entry = Released(at=self.at, source="s", node="n", uid=uid, reason="")
+            self.entries.append(entry)
+            self.tell(Arrived(self.at, entry))
+        self.tell = tell  # type: ignore[method-assign]
 
     def report(self, report: dict[str, Any]) -> None:
         self.at += 1.0
@@ -85,6 +106,8 @@ class Life:
             at=self.at, source="r", node="n", seq=seq, period=1.0, cpu=12.0, memory_available=90 * GIB,
             containers=containers, since=self.full if short else 0,
         )  # fmt: skip
+        if self.recent is not None:
+            self.recent.add(usage)
         if report.get("comes") != "never":
             self.tell(Arrived(self.at, usage))
         if report.get("comes") == "twice":
@@ -95,8 +118,13 @@ class Life:
 
     @property
     def knows(self) -> Memory:
-        """All it will ever decide from; what is said again after a restart has another number."""
+        """All it will ever decide and tell from; what is said again after a restart has another number."""
         return msgspec.structs.replace(self.machine.memory, seq=0)
+
+    @property
+    def decides_from(self) -> Memory:
+        """Without when guests were told of a squeeze: one that nobody was there to tell of is told of later."""
+        return msgspec.structs.replace(self.knows, told={})
 
 
 def sizes(advice: NodeAdvice) -> dict[str, str]:
@@ -122,13 +150,50 @@ def test_restarted_at_any_moment_it_knows_and_decides_the_same(
             assert restarted.advice.cgroups == steady.advice.cgroups
 
 
+@given(
+    st.lists(
+        st.one_of(
+            reports.map(lambda report: {**report, "comes": "in time"}),
+            st.sampled_from([{"leaves": "g"}, {"comes": "g"}, {"leaves": "a"}, {"comes": "a"}]),
+        ),
+        min_size=2,
+        max_size=30,
+    ),
+    st.integers(1, 29),
+    st.integers(0, 3),
+    PROVISIONS,
+    st.booleans(),
+)
+def test_killed_at_any_moment_and_away_for_a_while_it_knows_and_decides_the_same(
+    story: list[dict[str, Any]], when: int, away: int, provision: str, overlap: bool
+) -> None:
+    """What it has not written down the reporter and the ledger know; pods came and went in between."""
+    settings = Settings(node="n", provision=provision, overlap=overlap, peak_seconds=8.0, peak_reports=8)
+    steady, killed = Life(settings, recent=True), Life(settings, recent=True)
+    for life in (steady, killed):
+        for _ in range(6):  # until a memory was written
+            life.report({"cpu": (5.0, 3.0, 1.0, 1.0), "stall": 0.0, "full": True})
+    for number, happened in enumerate(story):
+        steady.live(happened)
+        if number == when + away:
+            killed.live(happened, heard=False)
+            killed.begin()
+        else:
+            killed.live(happened, heard=not when <= number < when + away)
+        if not when <= number < when + away:
+            assert killed.decides_from == steady.decides_from
+            if steady.advice is not None and killed.advice is not None:
+                assert sizes(killed.advice) == sizes(steady.advice)
+                assert killed.advice.cgroups == steady.advice.cgroups
+
+
 @given(st.lists(cores, max_size=40), st.lists(cores, max_size=40), st.integers(1, 20))
 def test_the_stairs_of_a_window_have_its_maxima_now_and_later(
     before: list[float], after: list[float], window: int
 ) -> None:
     steady, again = Track(window), Track(window)
     steady.cpu.extend(before)
-    (pod,) = memory_of({"a": steady}, Recall(), None, Neighbourhood(), {}, None, seq=0, provision="").pods.values()
+    (pod,) = memory_of(Mind(tracks={"a": steady}), seq=0, provision="").pods.values()
     track_again(again, msgspec.json.decode(msgspec.json.encode(pod), type=type(pod)))
     for amount in [*after, None]:
         assert max(again.cpu, default=None) == max(steady.cpu, default=None)
@@ -159,7 +224,8 @@ def test_a_memory_nobody_wrote_breaks_nothing_and_is_told_about(
     known = msgspec.to_builtins(life.machine.memory)
     life.stored = RoomMemory(at=at, source="x", node="n", room="advisor", what={**known, **nonsense})
     life.begin()
-    assert [said.event for said in life.told] in (["memory.recalled"], ["memory.refused"])
+    assert life.told[0].event in ("memory.recalled", "memory.refused")
+    assert {said.event for said in life.told[1:]} <= {"memory.gap"}
     assert abs(at) < 60 or life.told[0].event == "memory.refused"
     for report in [*story, {"cpu": (5.0, 3.0, 1.0, 1.0), "stall": 0.0, "full": True}]:
         life.report(report)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from neap.advisor.core.remembered import Memory, PoolMemory
+from neap.advisor.core.waking import AskReports
 from neap.common.bus.port import Bus, Received
 from neap.common.contract.catalogue import (
     ADVICE,
@@ -25,7 +26,8 @@ from neap.common.errors import PortError
 from neap.common.model.advice import Knobs, NodeAdvice
 from neap.common.model.memory import RoomMemory
 from neap.common.model.resource import RECLAIMED_CPU
-from neap.common.runtime.machine import Arrived, Event, Instruction, Put, Synced
+from neap.common.model.usage import Reports
+from neap.common.runtime.machine import Arrived, Done, Event, Instruction, Put, Synced
 from neap.common.runtime.remembering import RememberingMachine
 from neap.common.runtime.service import Follow, Watch
 from neap.evictor.settings import Settings as EvictorSettings
@@ -130,7 +132,11 @@ class Shadow:
             Synced(now, route.only.channel) for route in self._service.routes if isinstance(route, Watch | Follow)
         ]
         for event in events:
-            self._keep("new", self._new.handle(event))
+            said = self._new.handle(event)
+            self._keep("new", said)
+            for asked in said:
+                if isinstance(asked, AskReports):  # nothing was missed: the memory is of now
+                    self._keep("new", self._new.handle(Done(now, asked, Reports(complete=True))))
         handle = self._running.handle
 
         def both(event: Event) -> Sequence[Instruction]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from neap.advisor.core.machine import STORED, AdvisorMachine
+from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.policy import Policy
+from neap.advisor.core.waking import STORED
 from neap.advisor.settings import Settings
 from neap.common.cpuset import format_cpuset, parse_cpuset
 from neap.common.host.memory import Folder

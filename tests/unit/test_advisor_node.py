@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from neap.advisor.core.machine import STORED, AdvisorMachine
+from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.policy import Policy
 from neap.advisor.core.refusing import Complain
+from neap.advisor.core.waking import STORED
 from neap.advisor.metrics import IGNORED, METRICS, REFUSED, STALE
 from neap.advisor.settings import Settings
 from neap.advisor.wiring import wire

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from neap.advisor.core import indicators
-from neap.advisor.core.machine import STORED, AdvisorMachine
+from neap.advisor.core.machine import AdvisorMachine
 from neap.advisor.core.pid import Knob, Terms, step
 from neap.advisor.core.pid import Memory as Loop
 from neap.advisor.core.policy import PodView, Policy, PoolView, Requirement
+from neap.advisor.core.waking import STORED
 from neap.advisor.plugins import provision_canonical as canonical
 from neap.advisor.plugins import provision_dynamic_quota as quota
 from neap.advisor.plugins import provision_fixed as fixed

@@ -9,6 +9,7 @@ from neap.advisor.core.policy import Policy
 from neap.advisor.core.refusing import Complain
 from neap.advisor.core.remembered import Memory
 from neap.advisor.core.tuning import tunable as _tunable
+from neap.advisor.core.waking import AskReports
 from neap.advisor.settings import Settings
 from neap.common.contract.catalogue import (
     ADVICE,
@@ -20,9 +21,10 @@ from neap.common.contract.catalogue import (
     PLACEMENTS,
     POLICY,
     PROFILES,
+    REPORTS,
     TOPOLOGY,
 )
-from neap.common.model.usage import NodeUsage, overtakes
+from neap.common.model.usage import NodeUsage, Reports, overtakes
 from neap.common.runtime.machine import Arrived, Event
 from neap.common.runtime.plugins import load
 from neap.common.runtime.remembering import Keep, RememberingMachine, TellMemory, tell_memory
@@ -40,9 +42,11 @@ def tunable() -> Tunable[Settings]:
 
 def wire(settings: Settings, outside: Outside) -> Service:
     """One node's advisor. It touches nothing but the bus."""
-    del outside
     node = settings.node
     log = get_logger("advisor")
+
+    async def ask(asked: AskReports) -> Reports:
+        return await outside.bus.request(REPORTS, asked.request, node=node)
 
     async def complain(complaint: Complain) -> None:
         log.warning("advisor.input.refused", what=complaint.what, why=complaint.why, node=node)
@@ -68,6 +72,7 @@ def wire(settings: Settings, outside: Outside) -> Service:
             every(settings.period, "advise"),
         ),
         effects={
+            AskReports: ask,
             Complain: complain,
             TellPolicy: tell_policy("advisor", node),
             TellMemory: tell_memory("advisor", node),

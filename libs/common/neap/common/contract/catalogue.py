@@ -43,7 +43,7 @@ from neap.common.model.scaling import ScalingPlan
 from neap.common.model.tide import TidePool
 from neap.common.model.topology import NodeTopology
 from neap.common.model.trail import TrailEntry
-from neap.common.model.usage import NodeUsage, Pressure
+from neap.common.model.usage import NodeUsage, Pressure, Reports, ReportsRequest
 from neap.common.model.weighing import Weighing, WeighRequest
 from neap.common.units import DAY as ONE_DAY
 from neap.common.units import GIB, HOUR, MIB, MINUTE
@@ -349,13 +349,9 @@ PAST: Final[Work[PastUsage]] = Work(
 
 
 EXPLAIN: Final[Endpoint[ExplainRequest, Explanation]] = Endpoint(
-    f"{ROOT}.scheduler.explain",
-    ExplainRequest,
-    Explanation,
-    serves="scheduler",
-    asks=("console", "gateway"),
+    f"{ROOT}.scheduler.explain", ExplainRequest, Explanation, serves="scheduler", asks=("console", "gateway"),
     doc="Why a workload is where it is, or nowhere.",
-)
+)  # fmt: skip
 DRY_RUN: Final[Endpoint[DryRun, DryRunAnswer]] = Endpoint(
     f"{ROOT}.scheduler.dryrun",
     DryRun,
@@ -370,14 +366,9 @@ WEIGH: Final[Endpoint[WeighRequest, Weighing]] = Endpoint(
     doc="Which nodes could take a workload, why not the others, and how well each suits it; nothing is placed.",
 )  # fmt: skip
 API: Final[Endpoint[ApiRequest, ApiState]] = Endpoint(
-    f"{ROOT}.gateway.api",
-    ApiRequest,
-    ApiState,
-    serves="gateway",
-    asks=("console",),
+    f"{ROOT}.gateway.api", ApiRequest, ApiState, serves="gateway", asks=("console",),
     doc="How the Kubernetes API fares.",
-)
-
+)  # fmt: skip
 PROFILE: Final[Endpoint[ProfileRequest, ProfileAnswer]] = Endpoint(
     f"{ROOT}.planner.profile", ProfileRequest, ProfileAnswer, serves="planner", asks=("console", "gateway"),
     doc="What is known of a service: its profile, and what its containers used.",
@@ -385,6 +376,10 @@ PROFILE: Final[Endpoint[ProfileRequest, ProfileAnswer]] = Endpoint(
 APPLY: Final[Endpoint[ApplyRequest, ApplyAnswer]] = Endpoint(
     f"{ROOT}.planner.apply", ApplyRequest, ApplyAnswer, serves="planner", asks=("console", "gateway"),
     doc="Apply what is recommended for a service, or take it back.",
+)  # fmt: skip
+REPORTS: Final[Endpoint[ReportsRequest, Reports]] = Endpoint(
+    f"{ROOT}.reporter.{{node}}.reports", ReportsRequest, Reports, serves="reporter", asks=("advisor",),
+    doc="The reports of the last minutes again, for who was not there to hear them.",
 )  # fmt: skip
 
 CHANNELS: Final[tuple[Channel[Any], ...]] = (
@@ -396,5 +391,5 @@ STREAMS: Final = (
     WORKLOADS_STREAM, PRESSURE_STREAM, TRAIL_STREAM, LEDGER_STREAM, EVICTIONS_STREAM, PREEMPTIONS_STREAM,
     RESIZED_STREAM, RESIZES_STREAM, PAST_STREAM,
 )  # fmt: skip
-ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN, WEIGH, API, PROFILE, APPLY)
+ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (EXPLAIN, DRY_RUN, WEIGH, API, PROFILE, APPLY, REPORTS)
 RETRY_WINDOW: Final = 2 * MINUTE  # a publisher retries an unacknowledged message this long, under one id

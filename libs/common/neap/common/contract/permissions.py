@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from neap.common.contract.catalogue import CHANNELS, ENDPOINTS, SERVICES, STREAMS
-from neap.common.contract.channel import Channel, Delivery, Endpoint, State
+from neap.common.contract.channel import Channel, Delivery, Endpoint, State, escape
 from neap.common.contract.subject import (
     ack_subject,
     bucket_stream,
@@ -91,8 +91,8 @@ def rights(services: Sequence[str], node: str = "", *, name: str = "") -> Rights
             if service in channel.hears:
                 publish |= set(_reading(channel, subject))
                 subscribe |= {subject} if channel.delivery is Delivery.LATEST else set()
-        publish |= {_free(endpoint) for endpoint in ENDPOINTS if service in endpoint.asks}
-        subscribe |= {_free(endpoint) for endpoint in ENDPOINTS if service == endpoint.serves}
+        publish |= {_asked(endpoint, service, node) for endpoint in ENDPOINTS if service in endpoint.asks}
+        subscribe |= {_asked(endpoint, service, node) for endpoint in ENDPOINTS if service == endpoint.serves}
     responds = any(endpoint.serves in services for endpoint in ENDPOINTS)
     return Rights(_minimal(publish), _minimal(subscribe), responds)
 
@@ -135,8 +135,12 @@ def _making() -> Iterable[str]:
         yield update_subject(name)
 
 
-def _free(endpoint: Endpoint[Any, Any]) -> str:
-    return ".".join("*" if token.startswith("{") else token for token in endpoint.pattern.split("."))
+def _asked(endpoint: Endpoint[Any, Any], service: str, node: str) -> str:
+    """The endpoint's subject for this service: its own node."""
+    pattern = (
+        endpoint.pattern.replace("{node}", escape(node)) if service in NODE_SERVICES and node else endpoint.pattern
+    )
+    return ".".join("*" if token.startswith("{") else token for token in pattern.split("."))
 
 
 def _minimal(patterns: Iterable[str]) -> tuple[str, ...]:

@@ -137,6 +137,19 @@ def overtakes(newer: NodeUsage, older: NodeUsage) -> bool:
     return not newer.since or newer.since == older.since
 
 
+class ReportsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What did you report after that?"""
+
+    after: int  # seq of the last report that was heard
+
+
+class Reports(msgspec.Struct, frozen=True, kw_only=True):
+    """Reports as they were sent, oldest first. `complete`: none that was sent after the one asked for is missing."""
+
+    reports: tuple[NodeUsage, ...] = ()
+    complete: bool = False
+
+
 class PressureKind(StrEnum):
     """What is short."""
 

@@ -69,8 +69,8 @@ class Running:
                 async with source() as said:
                     async for what in said:
                         await self.driver.post(Heard(self._outside.clock.now(), what))
-            case Serve(endpoint=endpoint, answer=answer):
-                await _until_cancelled(bus.serve(endpoint, _asynchronous(answer)))
+            case Serve(endpoint=endpoint, answer=answer, tokens=tokens):
+                await _until_cancelled(bus.serve(endpoint, _asynchronous(answer), **tokens))
             case On(only=only, queue=queue, limit=limit):
                 await self._pump(route, bus.subscribe(only, queue=queue, limit=limit))
             case Watch(only=only):

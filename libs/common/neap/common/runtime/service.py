@@ -105,6 +105,7 @@ class Serve:
 
     endpoint: Endpoint[Any, Any]
     answer: Callable[[Any], Any]
+    tokens: Mapping[str, str] = field(default_factory=dict)
 
 
 Route: TypeAlias = On | Watch | Follow | Consume | Every | Hear | Serve
@@ -140,9 +141,9 @@ def hear(source: Callable[[], AbstractAsyncContextManager[AsyncIterator[Any]]]) 
     return Hear(source)
 
 
-def serve(endpoint: Endpoint[Q, R], answer: Callable[[Q], R]) -> Route:
-    """Answer an endpoint."""
-    return Serve(endpoint, answer)
+def serve(endpoint: Endpoint[Q, R], answer: Callable[[Q], R], **tokens: str) -> Route:
+    """Answer an endpoint; `tokens` fill in its subject."""
+    return Serve(endpoint, answer, tokens)
 
 
 @dataclass(frozen=True)

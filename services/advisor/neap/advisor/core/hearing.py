@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from neap.common.model.usage import NodeUsage, completed
+from neap.common.model.usage import ContainerUsage, NodeUsage, completed
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,11 @@ def hear(report: NodeUsage, before: Heard | None) -> Heard:
     newest = {container.cgroup: container for container in (*last, *report.containers)}
     patched = replace(report, containers=tuple(newest.values()), since=0)
     return Heard(patched, full, known=before is not None and before.known)
+
+
+def by_pod(report: NodeUsage) -> dict[str, list[ContainerUsage]]:
+    """Its containers by their pod's uid."""
+    found: dict[str, list[ContainerUsage]] = {}
+    for container in report.containers:
+        found.setdefault(container.uid, []).append(container)
+    return found

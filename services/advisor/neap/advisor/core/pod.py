@@ -122,35 +122,36 @@ class Track:
     def observe(
         self, containers: Sequence[ContainerUsage], smoothing: Ratio, most: Cores, memory: Bytes = LARGEST
     ) -> None:
-        """Fold one report's containers of this pod; `most` and `memory` are what the machine has, more is not believed.
-
-        A little more CPU is a report that came late; far more is a report of nothing.
-        """
-        cpus: list[Cores | None] = []
-        memories: list[Bytes | None] = []
-        stalls: list[Ratio] = []
-        waits: list[float | None] = []
-        for usage in containers:
-            cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < min(2 * most, math.inf) else None)
-            memories.append(usage.memory if usage.working_set is None else usage.working_set)
-            if usage.cpu_stall is not None:  # since the last reading, or the average that lags behind
-                stall = usage.cpu_stall.some if usage.cpu_stall.some is not None else usage.cpu_stall.some10
-                stalls += [stall] if 0 <= stall <= 1 else []
-            waits.append(_waited(usage))
-        known = [cpu for cpu in cpus if cpu is not None]
-        self.now = min(sum(known), most) if known and len(known) == len(cpus) else None
+        """Fold one report's containers of this pod; `most` and `memory` are what the machine has, more is not believed."""
+        self.look(containers, most)
         self._judge()
-        self.stall = max(stalls, default=None)
-        self.signals = signals(containers)
-        waited = [wait for wait in waits if wait is not None]
-        self.load = self.now + sum(waited) if self.now is not None and len(waited) == len(waits) else None
         if self.now is not None:
             self.reports += 1
             self.smooth = self.now if self.smooth is None else self.smooth + smoothing * (self.now - self.smooth)
             self.cpu.append(self.now)
+        memories = [usage.memory if usage.working_set is None else usage.working_set for usage in containers]
         seen = [held for held in memories if held is not None and 0 <= held <= memory]
         if seen and len(seen) == len(memories):
             self.memory.append(sum(seen))
+
+    def look(self, containers: Sequence[ContainerUsage], most: Cores) -> None:
+        """What is so right now, by one report.
+
+        A little more CPU than the machine has is a report that came late; far more is a report of nothing.
+        """
+        cpus: list[Cores | None] = []
+        stalls: list[Ratio] = []
+        for usage in containers:
+            cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < min(2 * most, math.inf) else None)
+            if usage.cpu_stall is not None:  # since the last reading, or the average that lags behind
+                stall = usage.cpu_stall.some if usage.cpu_stall.some is not None else usage.cpu_stall.some10
+                stalls += [stall] if 0 <= stall <= 1 else []
+        known = [cpu for cpu in cpus if cpu is not None]
+        self.now = min(sum(known), most) if known and len(known) == len(cpus) else None
+        self.stall, self.signals = max(stalls, default=None), signals(containers)
+        waits = [_waited(usage) for usage in containers]
+        waited = [wait for wait in waits if wait is not None]
+        self.load = self.now + sum(waited) if self.now is not None and len(waited) == len(waits) else None
 
     @property
     def level(self) -> Cores | None:

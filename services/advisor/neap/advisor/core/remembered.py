@@ -1,7 +1,7 @@
 """What an advisor must not forget: windows, controllers, timers and promises, as plain values.
 
 Inputs are not in it, for they are said again, but for what was heard last of each container: short reports refer to the
-last full one, and stand on what came since where that was lost. Nor which CPUs everybody has: the last advice says so. Of a window of usage only stairs are kept, the samples
+last full one, and stand on what came since where that was lost. Of a window of usage only stairs are kept, the samples
 higher than all that came after: they give the same maxima, now and as the window moves on, and are few.
 
     stairs      (reports ago, amount), oldest first
@@ -13,26 +13,33 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Annotated, Any, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from neap.advisor.core import neighbours
+from neap.advisor.core.assign import Cut, check
 from neap.advisor.core.hearing import Heard
 from neap.advisor.core.isolation import Watch
+from neap.advisor.core.layout import Layout
 from neap.advisor.core.lending import Lending
+from neap.advisor.core.mind import Mind
 from neap.advisor.core.neighbours import Neighbourhood
 from neap.advisor.core.plan import PoolRecall, Recall
 from neap.advisor.core.pod import Track
 from neap.advisor.core.policy import Moved
 from neap.advisor.core.story import Told
+from neap.common.cpuset import format_cpuset, parse_cpuset
 from neap.common.errors import InputError
 from neap.common.model.advice import Headroom
-from neap.common.model.usage import NodeUsage
+from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.units import Seconds
 
 Number = TypeVar("Number", int, float)
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 Whole: TypeAlias = Annotated[int, Meta(ge=0)]
 
 
@@ -40,6 +47,7 @@ class PodMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One pod's recent usage."""
 
     reports: Whole = 0
+    right: Whole = 0  # reports on end in which its profile was
     smooth: Amount | None = None
     cpu: tuple[tuple[Whole, Amount], ...] = ()
     memory: tuple[tuple[Whole, Whole], ...] = ()
@@ -53,11 +61,23 @@ class PoolMemory(msgspec.Struct, frozen=True, kw_only=True):
     policy: Any = None
 
 
+class CutMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who had which CPUs, as CPU lists."""
+
+    dedicated: dict[str, str] = {}  # by uid
+    shared: dict[str, str] = {}  # by pool
+    lent: str = ""
+    overlap: str = ""
+    alone: str = ""
+    size: int | None = None  # of the reclaimed pool; None: there was no round yet
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """See module docstring."""
 
     seq: int = 0  # of the advice said last
     provision: str = ""  # the policy whose memory is in `pools`
+    cut: CutMemory = CutMemory()
     pods: dict[str, PodMemory] = {}  # by uid
     pools: dict[str, PoolMemory] = {}
     watches: dict[str, Watch] = {}  # of loud owners, by uid
@@ -70,35 +90,38 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     known: bool = False  # all containers are in them
 
 
-def memory_of(
-    tracks: Mapping[str, Track],
-    recall: Recall,
-    lending: Lending | None,
-    neighbours: Neighbourhood,
-    told: Mapping[str, Told],
-    heard: Heard | None,
-    *,
-    seq: int,
-    provision: str,
-    moved: Mapping[str, Moved] | None = None,
-) -> Memory:
+def memory_of(mind: Mind, *, seq: int, provision: str) -> Memory:
     """What is to be kept. Cost: O(pods × window)."""
+    heard, recall = mind.heard, mind.recall
     return Memory(
         seq=seq,
         provision=provision,
-        pods={uid: _pod(track) for uid, track in sorted(tracks.items())},
+        cut=_cut(recall),
+        pods={uid: _pod(track) for uid, track in sorted(mind.tracks.items())},
         pools={
             name: PoolMemory(needs=pool.needs, usage=pool.usage, policy=msgspec.to_builtins(pool.policy))
             for name, pool in sorted(recall.pools.items())
         },
         watches=recall.watches,
-        lending=lending,
-        neighbours=neighbours,
-        moved=dict(moved or {}),
-        told={uid: (one.at, one.cpus) for uid, one in sorted(told.items())},
+        lending=mind.lending,
+        neighbours=neighbours.kept(mind.neighbours),
+        moved=dict(mind.memory.moved),
+        told={uid: (one.at, one.cpus) for uid, one in sorted(mind.told.items())},
         full=None if heard is None or heard.full is None else spoken(heard.full),
         newest=None if heard is None or heard.usage is heard.full else spoken(_since(heard.usage, heard.full)),
         known=heard is not None and heard.known,
+    )
+
+
+def _cut(recall: Recall) -> CutMemory:
+    cut = recall.cut
+    return CutMemory(
+        dedicated={uid: format_cpuset(cpus) for uid, cpus in sorted(cut.dedicated.items())},
+        shared={name: format_cpuset(cpus) for name, cpus in sorted(cut.shared.items())},
+        lent=format_cpuset(cut.lent),
+        overlap=format_cpuset(cut.overlap),
+        alone=format_cpuset(cut.alone),
+        size=recall.lent,
     )
 
 
@@ -150,18 +173,48 @@ def check_memory(memory: Memory) -> None:
         raise InputError(f"offers below nothing: {sorted(offers)}")
 
 
-def pods_again(tracks: Mapping[str, Track], memory: Memory) -> dict[str, Told]:
-    """Put what is known of pods that are still here back into their tracks; what they were told."""
+def pods_again(
+    tracks: Mapping[str, Track],
+    memory: Memory,
+    heard: Mapping[str, Sequence[ContainerUsage]] = NOTHING,
+    *,
+    cpus: int = 0,
+) -> dict[str, Told]:
+    """Put what is known of pods that are still here back into their tracks; what they were told.
+
+    `heard`: their containers in the last report, on a machine with so many `cpus`.
+    """
     for uid in tracks.keys() & memory.pods.keys():
         track_again(tracks[uid], memory.pods[uid])
+        tracks[uid].look(heard.get(uid, ()), float(cpus))
     return {uid: Told(*memory.told[uid]) for uid in sorted(tracks.keys() & memory.told.keys())}
 
 
 def track_again(track: Track, pod: PodMemory) -> None:
     """Put what is known of a pod back."""
-    track.reports, track.smooth = pod.reports, pod.smooth
+    track.reports, track.right, track.smooth = pod.reports, pod.right, pod.smooth
     track.cpu.extend(_samples(pod.cpu, track.window))
     track.memory.extend(_samples(pod.memory, track.window))
+
+
+def cut_again(memory: Memory, layout: Layout, start: Any) -> Recall:
+    """Who had which CPUs when the memory was written; pools without what they remember, at their policy's `start`.
+
+    Raises:
+        InputError: no machine can be cut like that, or not this one.
+    """
+    kept = memory.cut
+    dedicated, shared = (
+        {name: parse_cpuset(cpus) & layout.lendable for name, cpus in part.items()}
+        for part in (kept.dedicated, kept.shared)
+    )
+    lent, overlap, alone = (parse_cpuset(cpus) & layout.lendable for cpus in (kept.lent, kept.overlap, kept.alone))
+    cut = Cut(dedicated, shared, lent, overlap, alone)
+    try:
+        check(cut, layout)
+    except AssertionError as error:
+        raise InputError(f"memory of who had which CPUs: {error}") from None
+    return Recall(cut, {name: PoolRecall(policy=start) for name in shared}, kept.size)
 
 
 def pools_again(recall: Recall, memory: Memory, start: Any, *, seq: int, provision: str) -> Recall:
@@ -183,12 +236,11 @@ def pools_again(recall: Recall, memory: Memory, start: Any, *, seq: int, provisi
     return replace(recall, pools=pools, watches=dict(memory.watches))
 
 
-def lending_again(memory: Memory, said: Headroom | None, most: Mapping[str, int]) -> Lending | None:
-    """What was offered: the last word on the bus stands, the memory says what led to it.
+def lending_again(lending: Lending | None, said: Headroom | None, most: Mapping[str, int]) -> Lending | None:
+    """What was offered: the last word on the bus stands, what is remembered says what led to it.
 
     Nothing of what this machine, which has `most`, cannot have offered.
     """
-    lending = memory.lending
     if said is not None and (lending is None or said.at >= lending.at):
         lending = replace(
             lending or Lending({}, {}), offer=said.offer, arithmetic=said.arithmetic, stale=said.stale, at=said.at
@@ -210,7 +262,13 @@ def _policy(pool: str, plain: Any, start: Any) -> Any:
 
 
 def _pod(track: Track) -> PodMemory:
-    return PodMemory(reports=track.reports, smooth=track.smooth, cpu=_stairs(track.cpu), memory=_stairs(track.memory))
+    return PodMemory(
+        reports=track.reports,
+        right=track.right,
+        smooth=track.smooth,
+        cpu=_stairs(track.cpu),
+        memory=_stairs(track.memory),
+    )
 
 
 def _stairs(samples: Iterable[Number]) -> tuple[tuple[int, Number], ...]:

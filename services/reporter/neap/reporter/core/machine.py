@@ -29,6 +29,7 @@ from neap.reporter.core.collector import Collector, Surroundings
 from neap.reporter.core.containers import ROOT, Inventory
 from neap.reporter.core.instruction import ListDirs, Listing, LookAround, ReadFiles, Reading, ReadTopology
 from neap.reporter.core.pressure import PressureFold
+from neap.reporter.core.recent import Recent
 from neap.reporter.core.sensing import Found, Senses, capped, numa_usage
 from neap.reporter.core.surroundings import caches
 from neap.reporter.core.telling import Telling
@@ -59,7 +60,7 @@ class ReporterMachine:
         self._usage_to, self._pressure_to = NODE_USAGE.at(node=settings.node), PRESSURE.at(node=settings.node)
         self._topology_to = TOPOLOGY.at(node=settings.node)
         self._inventory = Inventory(settings.relist_every, settings.cgroup_roots)
-        self._pressure = PressureFold()
+        self._pressure, self.recent = PressureFold(), Recent()
         self._turn = 0
         self._seq = 0
         self._asked: tuple[Seconds, Instruction] | None = None  # the report being made, and what it waits for
@@ -183,6 +184,7 @@ class ReporterMachine:
         message = self._telling.tell(usage)
         told: list[Instruction] = [Count(QUIET)]
         if message is not None:
+            self.recent.add(message)
             told = [Publish(self._usage_to, message), Count(REPORTS)]
             told += [Count(SHORT)] if message.since else self._spent()
         if found.missing:

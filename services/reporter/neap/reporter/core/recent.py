@@ -1,0 +1,39 @@
+"""The reports that were sent last, for who was not there to hear them: as many as one answer can hold."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from neap.common.model.usage import NodeUsage, Reports, ReportsRequest
+from neap.common.units import KIB, Bytes
+
+MOST: Final[Bytes] = 512 * KIB  # of JSON: half of what a NATS message may hold
+
+
+class Recent:
+    """Kept as the bytes they were sent as, which take a tenth of what objects do."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, bytes]] = deque()  # (seq, report), oldest first
+        self._size: Bytes = 0
+        self._since: float = math.inf  # every report after this one is kept
+
+    def add(self, report: NodeUsage) -> None:
+        """One more was sent."""
+        text = msgspec.json.encode(report)
+        self._since = min(self._since, report.seq)
+        self._kept.append((report.seq, text))
+        self._size += len(text)
+        while self._size > MOST:
+            self._since, gone = self._kept.popleft()
+            self._size -= len(gone)
+
+    def answer(self, asked: ReportsRequest) -> Reports:
+        """What was sent after the one asked for."""
+        later = (text for seq, text in self._kept if seq > asked.after)
+        reports = tuple(msgspec.json.decode(text, type=NodeUsage) for text in later)
+        return Reports(reports=reports, complete=asked.after >= self._since)
