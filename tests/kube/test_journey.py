@@ -215,6 +215,12 @@ async def another_size_keeps_the_uid(cluster: Cluster) -> None:
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
 
+    async def charged() -> bool:
+        _, placement = (await ledger(cluster))[after["metadata"]["uid"]]
+        return placement.charged["cpu"] == 750 == placement.workload.containers[0].limits["cpu"]
+
+    await cluster.until(charged, "its ledger charges it what it has")
+
 
 # -- looking ---------------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,12 @@ async def pods_are_resized_in_place_and_pods_to_come_get_the_size(cluster: Clust
     assert [cpu_of(pod) for pod in pods] == ["400m"] * 3
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods} == {0}
 
+    async def charged() -> bool:
+        places = [await held(cluster, pod) for pod in pods]
+        return all(place is not None and place[1].charged["cpu"] == 400 for place in places)
+
+    await cluster.until(charged, "their ledgers charge them what they have")
+
     async def noted() -> Any:
         return (await cluster.read("deployment", "cart"))["metadata"]["annotations"].get("neap.io/size")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -129,6 +130,59 @@ def test_an_api_server_that_is_away_for_a_minute_loses_nobody() -> None:
         await make(world, 2, "late")
         await settled(world, 10)
         assert not world.told(Ended)
+        once(world)
+
+    live(story)
+
+
+def test_the_ledger_follows_what_kubelets_give_whoever_is_away_meanwhile() -> None:
+    async def story(world: KubeWorld) -> None:
+        await make(world, 2, cpu="2")
+        await make(world, 1, "other", scheduler_name="default-scheduler", node="n1", cpu="2")
+        await settled(world, 3)
+        places = world.held()
+
+        async def resize(name: str, cpu: str) -> None:
+            """kubectl patch --subresource resize; nobody of neap asked for it."""
+            size = {"requests": {"cpu": cpu, "memory": "1Gi"}}
+            wish = {"spec": {"containers": [{"name": "main", "resources": size}]}}
+            await world.kube.patch(PODS, name, wish, namespace=NAMESPACE, subresource="resize")
+
+        async def give(name: str, cpu: str, why: str = "") -> None:
+            """Its kubelet: it has so much, and perhaps more is pending."""
+            conditions = [{"type": "PodResizePending", "status": "True", "reason": why}] if why else []
+            now = (await world.pods())[name].status.container_statuses or ()
+            resources = {"requests": {"cpu": cpu, "memory": "1Gi"}}
+            statuses = [{**msgspec.to_builtins(one), "resources": resources} for one in now]
+            status = {"status": {"containerStatuses": statuses, "conditions": conditions}}
+            await world.kube.patch(PODS, name, status, namespace=NAMESPACE, subresource="status")
+
+        def charged() -> dict[str, int]:
+            return {p.workload.name: p.charged["cpu"] for held in world.ledger.values() for p in held.values()}
+
+        for name, cpu in (("cart-0", "3"), ("cart-1", "1"), ("other-0", "12")):
+            await resize(name, cpu)
+        for name, why in (("cart-0", ""), ("cart-1", ""), ("other-0", "Infeasible")):
+            await give(name, "2", why)
+        await asyncio.sleep(10.0)
+        assert charged() == {"cart-0": 2000, "cart-1": 2000, "other-0": 2000}
+        await world.crash("scheduler")
+        await give("cart-0", "3")
+        await asyncio.sleep(5.0)
+        await world.crash("gateway")
+        await give("cart-1", "1")
+        world.start("scheduler")
+        await world.until(lambda: charged()["cart-0"] == 3000)
+        world.start("gateway")
+        await give("other-0", "12")  # more than its node has: the kubelet has the last word
+        await world.until(lambda: charged() == {"cart-0": 3000, "cart-1": 1000, "other-0": 12_000})
+        before = len(world.life)
+        for room in ("scheduler", "gateway"):
+            await world.crash(room)
+            world.start(room)
+        await asyncio.sleep(60.0)
+        assert (world.held(), len(world.life)) == (places, before)
+        assert [one.what for one in world.trail if one.source == "scheduler"].count("charged") == 3
         once(world)
 
     live(story)

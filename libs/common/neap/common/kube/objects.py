@@ -131,6 +131,7 @@ class PodStatus(Narrow, frozen=True, kw_only=True):
     start_time: str | None = None
     conditions: tuple[Condition, ...] | None = None
     container_statuses: tuple[ContainerStatus, ...] | None = None
+    init_container_statuses: tuple[ContainerStatus, ...] | None = None  # sidecars among them
 
 
 class Pod(Narrow, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from neap.common.model.workload import Workload
+from neap.common.model.workload import Size, Workload
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True, tag="submitted"):
@@ -20,7 +20,7 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True, tag="submitted"):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
-    """The node runs it."""
+    """The node runs it; said again with its size once that is not what was told before."""
 
     at: float
     source: str
@@ -28,6 +28,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     node: str
     attempt: int
     containers: dict[str, str] = {}  # container name -> id of the runtime, as in the cgroup path
+    size: Size | None = None  # what the node has given it; None: what it was submitted with
 
 
 class EndReason(StrEnum):

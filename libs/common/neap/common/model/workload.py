@@ -23,6 +23,13 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     limits: Resources = {}
 
 
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running pod has, once it was resized in place."""
+
+    containers: tuple[Container, ...]
+    init_requests: Resources = {}
+
+
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """One pod. `uid` is unique for ever; `attempt` counts how often it went through the queue."""
 
@@ -50,6 +57,15 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         """namespace/name, as people say it."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def size(self) -> Size:
+        """What a resize in place changes."""
+        return Size(containers=self.containers, init_requests=self.init_requests)
+
+    def sized(self, size: Size) -> Workload:
+        """The same with another size."""
+        return msgspec.structs.replace(self, containers=size.containers, init_requests=size.init_requests)
 
     @property
     def requests(self) -> Resources:

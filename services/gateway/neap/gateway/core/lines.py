@@ -32,6 +32,8 @@ def told(event: LifecycleEvent, namespace: str, name: str) -> Emit:
     match event:
         case Submitted(workload=workload, node=node):
             id = f"{workload.uid}.{workload.attempt}.{'adopted' if node else 'submitted'}"
+        case Started(uid=uid, attempt=attempt, size=size) if size is not None:
+            id = f"{uid}.{attempt}.sized.{event.at:.6f}"
         case Started(uid=uid, attempt=attempt):
             id = f"{uid}.{attempt}.started"
         case Ended(uid=uid, attempt=attempt):

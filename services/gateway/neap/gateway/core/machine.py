@@ -336,7 +336,7 @@ class GatewayMachine:
 
     def _begin(self, at: Seconds) -> list[Instruction]:
         """Everything was read, or this gateway leads from here on."""
-        self._settler.may_speak = self.ready and at < self._leads_until
+        self._settler.may_speak, self._settler.is_behind = self.ready and at < self._leads_until, bool(self._unsynced)
         if self.ready:
             self._runs.forget_all_but((*self._settler.pods, *self._holds.uids))
         if not self._settler.may_speak:

@@ -9,7 +9,7 @@
 What the API refuses of the first pod it would refuse of all: said once for the service, and nobody else is asked. The
 command stays on the bus until it is done or older than `patience`; after a restart pods are read and only what differs
 is asked again. Of two commands for one service the later one counts. Who was told of is not told again.
-The ledger goes on charging a resized pod what it was placed with; pods made later are charged their new size.
+The ledger charges a pod what its kubelet has given it, whoever asked for that (pods/given.py).
 Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers"; ADR 21 (what is charged).
 """
 

@@ -14,8 +14,9 @@ from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Starte
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import Resources
-from neap.common.model.workload import Workload
+from neap.common.model.workload import Size, Workload
 from neap.gateway.core.pods.facts import KUBE, ORIGIN, SAFE_TO_EVICT
+from neap.gateway.core.pods.given import mark_of
 
 SOURCE: Final = "gateway"
 STAYING: Final = frozenset({"", "DaemonSet", "Node"})  # owners of pods that nobody makes anew elsewhere
@@ -23,14 +24,20 @@ AGAIN: Final = frozenset({EndReason.EVICTED, EndReason.REFUSED})  # the schedule
 
 
 class Run:
-    """What was told of a pod. `attempt` is the one that counts now."""
+    """What was told of a pod. `attempt` is the one that counts now; `size` a mark of the size that was told last."""
 
-    __slots__ = ("adopted", "attempt", "name", "namespace", "ours", "started", "submitted")
+    __slots__ = ("adopted", "attempt", "name", "namespace", "ours", "size", "sized_at", "started", "submitted")
 
     def __init__(self, namespace: str, name: str) -> None:
         self.namespace, self.name, self.ours = namespace, name, False
         self.attempt = 1
         self.submitted = self.adopted = self.started = 0  # the last attempt told so
+        self.size, self.sized_at = 0, 0.0
+
+    def learn(self, size: Size | None, at: float) -> None:
+        """What was told of its size; a word of before changes nothing."""
+        if size is not None and at > self.sized_at:
+            self.size, self.sized_at = mark_of(size.containers), at
 
 
 class Runs:
@@ -59,8 +66,10 @@ class Runs:
                 run.attempt = max(run.attempt, workload.attempt)
                 run.submitted = max(run.submitted, workload.attempt)
                 run.adopted = max(run.adopted, workload.attempt) if node else run.adopted
-            case Started(attempt=attempt):
+                run.learn(workload.size, event.at)
+            case Started(attempt=attempt, size=size):
                 run.started = max(run.started, attempt)
+                run.learn(size, event.at)
             case Ended(reason=reason, attempt=attempt) if reason in AGAIN:
                 run.attempt = max(run.attempt, attempt + 1)
             case Ended(attempt=attempt, reason=reason) if attempt >= run.attempt or reason is not EndReason.FINISHED:
@@ -92,6 +101,7 @@ class Hold(NamedTuple):
     zones: tuple[int, ...] = ()
     charged: Resources = {}  # noqa: RUF012  never changed
     moves: bool = False  # an owner's pod that is made anew if it is asked to leave
+    size: int = 0  # a mark of what it is charged by
 
 
 def may_move(workload: Workload) -> bool:
@@ -148,7 +158,7 @@ class Holds:
                 fresh = [
                     uid
                     for uid, placement in kept.items()
-                    if uid not in before or before[uid].attempt != placement.workload.attempt
+                    if uid not in before or _differs(before[uid], placement.workload)
                 ]
                 for uid in fresh:
                     self._put(entry.node, kept[uid], "")
@@ -159,7 +169,8 @@ class Holds:
         ours = workload.annotations.get(ORIGIN) == KUBE
         zones, charged = placement.numa, placement.charged if placement.numa else {}
         names = workload.namespace, workload.name
-        hold = Hold(node, workload.attempt, *names, ours, why, zones, charged, may_move(workload))
+        size = mark_of(workload.containers)
+        hold = Hold(node, workload.attempt, *names, ours, why, zones, charged, may_move(workload), size)
         self.on.setdefault(node, {})[workload.uid] = hold
         where = self._where.get(workload.uid, ())
         self._where[workload.uid] = where if node in where else (*where, node)
@@ -178,3 +189,7 @@ class Holds:
             assert nodes, f"{uid} is held nowhere and listed"
             assert all(uid in self.on[node] for node in nodes), f"{uid} is not on {nodes}"
         assert sum(map(len, self.on.values())) == sum(map(len, self._where.values())), "ledgers and pods disagree"
+
+
+def _differs(hold: Hold, workload: Workload) -> bool:
+    return (hold.attempt, hold.size) != (workload.attempt, mark_of(workload.containers))

@@ -21,6 +21,7 @@ from neap.common.model.protection import PROTECTED_LABELS
 from neap.common.model.qos import LEVEL_KEYS
 from neap.common.model.resource import ALIASES
 from neap.common.model.workload import Workload
+from neap.gateway.core.pods.given import given, mark_of_pod
 
 ORIGIN: Final = "neap.io/origin"  # annotation: where a workload comes from
 KUBE: Final = "kubernetes"
@@ -39,7 +40,7 @@ class PodFacts:
 
     __slots__ = (
         "asks", "deleting", "gated", "ids", "kept", "labels", "name", "namespace", "node", "phase", "refused",
-        "seen", "uid",
+        "seen", "size", "uid",
     )  # fmt: skip
 
     def __init__(self, uid: str, namespace: str, name: str, seen: float) -> None:
@@ -49,6 +50,7 @@ class PodFacts:
         self.ids: tuple[tuple[str, str], ...] = ()  # container -> id of the runtime, until it was told as started
         self.labels: tuple[tuple[str, str], ...] = ()
         self.kept = b""
+        self.size = 0  # a mark of what it really has; 0: nobody says
 
     @property
     def key(self) -> str:
@@ -68,6 +70,8 @@ class PodFacts:
         self.deleting |= pod.metadata.deletion_timestamp is not None
         if pod.status.phase == "Running":
             self.ids = ids_of(pod)
+        has = given(pod) if self.node and not self.over else None
+        self.size = mark_of_pod(has) if has is not None else 0
 
     def keep(self, pod: Pod) -> None:
         """Until it was told."""

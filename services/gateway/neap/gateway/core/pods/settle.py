@@ -6,6 +6,7 @@
     on n                        not held on n, not told so           Submitted(node=n): it is there, whoever placed it
     on n                        held elsewhere                       that attempt is Ended(refused); then as above
     runs on n, held on n        not told                             Started
+    has another size on n       not told, nor held so                Started(size=...)
     over                        told or held                         Ended(finished)
     gone                        told or held                         Ended(deleted)
 
@@ -24,18 +25,20 @@ import msgspec
 from neap.common.errors import InputError
 from neap.common.kube.objects import Pod
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Measured, Started, Submitted
-from neap.common.model.workload import Workload
+from neap.common.model.workload import Size, Workload
 from neap.common.runtime.machine import Count, Instruction
 from neap.common.units import Seconds, format_duration
 from neap.gateway.core import lines
 from neap.gateway.core.acts import AlreadyGone, AskWhy, Bind, Bound, LostRace, Refused
 from neap.gateway.core.events import Events
 from neap.gateway.core.pods.book import SOURCE, Hold, Holds, Run, Runs
-from neap.gateway.core.pods.facts import PodFacts, occupant_of, workload_of
+from neap.gateway.core.pods.facts import PodFacts, ids_of, occupant_of, workload_of
+from neap.gateway.core.pods.given import given
 from neap.gateway.core.pods.owners import Owners
 from neap.gateway.settings import Settings
 
 MOST_TRIES = 16  # doublings of a back-off
+LATER: Seconds = 0.001  # what is told of a size is younger than what was told before, whatever a clock says
 
 
 class Evicted(Protocol):
@@ -60,6 +63,7 @@ class Settler:
         self.may_speak = False  # everything was read, and this gateway leads
         self.may_bind = True  # what is known of pods and nodes is fresh enough
         self.is_blind = False  # nothing is heard of pods at the moment
+        self.is_behind = True  # not all that was told before has been read
         self.token = 0
         self.evicted: Evicted | None = None
 
@@ -93,6 +97,8 @@ class Settler:
         said: list[Instruction] = []
         for uid in dict.fromkeys((*self.pods, *self._runs.open, *self._holds.uids)):
             said += self.settle(uid, at)
+        for facts in self.pods.values():
+            facts.kept = facts.kept if self._is_untold(facts) else b""
         return said
 
     def tick(self, at: Seconds) -> list[Instruction]:
@@ -153,8 +159,10 @@ class Settler:
         run = self._runs.open.get(facts.uid)
         if not facts.node:
             return run is None or run.submitted < 1
-        here = any(hold.node == facts.node for hold in self._alive(facts.uid))
-        return not here and (run is None or run.adopted < run.attempt)
+        here = next((hold for hold in self._alive(facts.uid) if hold.node == facts.node), None)
+        if here is None and (run is None or run.adopted < run.attempt):
+            return True
+        return bool(facts.size) and (self.is_behind or facts.size != _told_size(run, here))
 
     def _placed(self, facts: PodFacts, run: Run | None, alive: list[Hold], at: Seconds) -> list[Instruction]:
         """It has a node; it will have no other."""
@@ -170,18 +178,34 @@ class Settler:
                 said += self._submit(facts, facts.node, attempt, at)
             return said
         self._holds.settle(facts.uid)
-        if facts.ids and (run is None or run.started < here[0].attempt):
-            started = Started(
-                at=at,
-                source=SOURCE,
-                uid=facts.uid,
-                node=facts.node,
-                attempt=here[0].attempt,
-                containers=dict(facts.ids),
-            )
-            said.append(self._tell(started, facts.namespace, facts.name))
-            facts.ids = ()
-        return said
+        return said + self._running(facts, run, here[0], at)
+
+    def _running(self, facts: PodFacts, run: Run | None, hold: Hold, at: Seconds) -> list[Instruction]:
+        """It is where it is held: said once it runs, and again whenever it has another size."""
+        starts = bool(facts.ids) and (run is None or run.started < hold.attempt)
+        runs = starts or (run is not None and run.started >= hold.attempt)
+        size = self._new_size(facts, run, hold) if runs else None
+        if not starts and size is None:
+            return []
+        if size is not None and run is not None:
+            at = max(at, run.sized_at + LATER)
+        ids, facts.ids = dict(facts.ids), ()
+        names = {"source": SOURCE, "uid": facts.uid, "node": facts.node}
+        started = Started(at=at, **names, attempt=hold.attempt, containers=ids, size=size)
+        return [self._tell(started, facts.namespace, facts.name)]
+
+    def _new_size(self, facts: PodFacts, run: Run | None, hold: Hold) -> Size | None:
+        """What it really has, where that is neither told nor held; None where it is, or cannot be known now."""
+        pod = self._fresh if self._fresh is not None else facts.whole()
+        has = given(pod) if facts.size and facts.size != _told_size(run, hold) and pod is not None else None
+        if has is None:
+            return None
+        try:
+            size = occupant_of(has, "").size
+        except InputError:
+            return None  # its limits are below its requests, or the like: not for long
+        facts.kept, facts.ids = b"", facts.ids or ids_of(has)
+        return size
 
     # -- submitting ----------------------------------------------------------------------------------------------------
 
@@ -195,7 +219,8 @@ class Settler:
         owner = self._owners.of(pod.metadata)
         try:
             make = occupant_of if node else workload_of
-            workload = make(pod, owner, also=self._settings.keep_annotations)
+            has = given(pod) if node else None
+            workload = make(has if has is not None else pod, owner, also=self._settings.keep_annotations)
         except InputError as error:
             return self._refuse(facts, str(error), at)
         workload = msgspec.structs.replace(workload, attempt=attempt)
@@ -342,6 +367,13 @@ class Settler:
             assert bind.uid == uid, f"{uid} is bound as {bind.uid}"
         for uid, facts in self.pods.items():
             assert facts.uid == uid, f"{uid} is kept as {facts.uid}"
+
+
+def _told_size(run: Run | None, hold: Hold | None) -> int:
+    """As it was told last, or else is held; 0: nobody knows."""
+    if run is not None and run.size:
+        return run.size
+    return hold.size if hold is not None else 0
 
 
 def _first_line(workload: Workload, pod: Pod, node: str, at: Seconds) -> Instruction:

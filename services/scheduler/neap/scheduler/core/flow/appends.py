@@ -58,7 +58,7 @@ class Fate(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Op:
-    """One entry to append. `decision` is what a placement came from."""
+    """One entry to append. `decision` is what a placement came from; `again`: it is held, and only its size changes."""
 
     node: str
     uid: str
@@ -66,6 +66,7 @@ class Op:
     entry: Placed | Released | Checkpoint
     id: str
     decision: Decision | None = None
+    again: bool = False
     fate: Fate = Fate.WAITING
     append: Append | None = None
     tries: int = 0
@@ -274,6 +275,8 @@ class Appends:
         """Whether the ledger, as far as it was heard, shows that this op was stored."""
         held = self._ledgers.of(op.node).held.get(op.uid)
         match op.entry:
+            case Placed(placement=placement) if op.again:
+                return held is not None and held.placement == placement
             case Placed():
                 return held is not None and held.attempt == op.attempt
             case Released():

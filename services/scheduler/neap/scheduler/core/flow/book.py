@@ -3,6 +3,7 @@
     submitted            ->  pending, attempt 1; placed already by somebody else: pending on that node
     evicted, refused     ->  pending, attempt + 1, not before its back-off is over
     finished, deleted, invalid  ->  over
+    started with a size  ->  that size, until a later word is heard; of an attempt that is past it means nothing
 
     back-off(attempt) = min(most, first · 2^(attempt − 2))        from the second attempt on
 
@@ -14,13 +15,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
-from neap.common.model.workload import Workload
+from neap.common.model.workload import Size, Workload
 from neap.common.units import Seconds
 
 BACK_TO_QUEUE: Final = frozenset({EndReason.EVICTED, EndReason.REFUSED})
@@ -32,6 +33,14 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     first: Annotated[Seconds, Meta(ge=0)] = 10.0  # before the second attempt
     most: Annotated[Seconds, Meta(ge=0)] = 300.0  # before any attempt
+
+
+class Given(NamedTuple):
+    """What a node said it has given to an attempt, and when."""
+
+    attempt: int
+    at: Seconds
+    size: Size
 
 
 @dataclass(slots=True)
@@ -50,6 +59,7 @@ class Record:
     started: int = 0  # the last attempt a node said it runs
     ready_at: Seconds = 0.0
     node: str = ""  # it runs there already: nobody asked us
+    given: Given | None = None  # another size than it was submitted with
     ended: EndReason | None = None
     detail: str = ""  # of the last end
 
@@ -81,11 +91,10 @@ class Book:
         match event:
             case Submitted():
                 return self._submitted(event, subject)
-            case Started(uid=uid, attempt=attempt) if uid in self.records:
-                self.records[uid].started = max(self.records[uid].started, attempt)
+            case Started():
+                return self._started(event, subject)
             case Ended():
                 return self._ended(event, subject)
-        return None
 
     def know(self, workload: Workload) -> None:
         """A workload seen on a ledger only (its submission is older than the stream remembers)."""
@@ -125,6 +134,21 @@ class Book:
         record.subject = subject or record.subject
         record.node = event.node or record.node
         self._learn(record, workload)
+        return record
+
+    def _started(self, event: Started, subject: str) -> Record | None:
+        """It runs; a size is kept even of whom only a ledger tells."""
+        record, size = self.records.get(event.uid), event.size
+        if record is None:
+            if size is None:
+                return None
+            record = self.records[event.uid] = Record(event.uid, event.attempt, event.at, subject=subject)
+        record.started = max(record.started, event.attempt)
+        if size is None or record.over(event.attempt):
+            return None
+        if record.given is not None and (event.attempt, event.at) <= record.given[:2]:
+            return None
+        record.given = Given(event.attempt, event.at, size)
         return record
 
     def _ended(self, event: Ended, subject: str) -> Record | None:

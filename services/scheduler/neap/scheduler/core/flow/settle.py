@@ -3,6 +3,7 @@
     held, and that attempt is over           -> append Released to its node
     pending, held nowhere, nothing under way -> into the queue (after its back-off)
     pending on a node where others put it    -> append Placed to that node as it is, Released to any other
+    held, and its node gave it another size  -> append Placed to that node with that size, whether it fits or not
     over, held nowhere                       -> forget it
 
 Called whenever anything about a workload changed, in any order, any number of times: a restart at any moment, a
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from neap.common.model.placement import Placed, Placement, Released
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Count
@@ -22,7 +25,7 @@ from neap.scheduler.core.flow.appends import Op, Outcome
 from neap.scheduler.core.flow.book import Record
 from neap.scheduler.core.flow.desk import Desk
 from neap.scheduler.core.flow.ledger import Held
-from neap.scheduler.core.pods.admission import refusal
+from neap.scheduler.core.pods.admission import OWN, refusal
 from neap.scheduler.core.pods.pod import Pod
 from neap.scheduler.core.why import tell
 
@@ -44,16 +47,19 @@ class Settler:
         place = desk.ledgers.find(uid)
         if op is not None:
             in_vain = place is not None and place[0] != op.node and place[1].attempt >= op.attempt
-            in_vain |= record.node not in ("", op.node)
+            in_vain |= record.node not in ("", op.node) or (op.again and place is None)
             if not (record.over(op.attempt) or in_vain) or desk.appends.cancel(uid) is None:
                 return
-            desk.table.discharge(op.node, uid)
+            if not op.again:
+                desk.table.discharge(op.node, uid)
         if uid in desk.nominated and not self._keep_nominated(record, place):
             self._give_back(uid)
         if place is not None:
             desk.queue.leave(uid)
             if record.over(place[1].attempt) or record.node not in ("", place[0]):
                 self._release(record, place[0], place[1].attempt, at)
+            else:
+                self._charge_anew(record, *place, at)
         elif record.ended is not None:
             desk.queue.leave(uid)
             desk.book.settle(uid)
@@ -73,7 +79,8 @@ class Settler:
             if isinstance(op.entry, Placed):
                 if outcome.stored:
                     desk.out.append(tell.placed(op))
-                    self.stored(op.entry.placement.workload, at)
+                    if not op.again:
+                        self.stored(op.entry.placement.workload, at)
                 elif op.uid not in desk.ledgers.of(op.node).held:
                     desk.table.discharge(op.node, op.uid)
             self.settle(op.uid, at)
@@ -103,6 +110,21 @@ class Settler:
         id = f"{record.uid}.{workload.attempt}.placed.{record.node}"
         op = Op(record.node, record.uid, workload.attempt, entry, id)
         return self._desk.appends.add(op, at)
+
+    def _charge_anew(self, record: Record, node: str, held: Held, at: Seconds) -> None:
+        """The node gave it another size than it is charged for; the id names the entry that this one replaces."""
+        before, given = held.placement.workload, record.given
+        if given is None or given.attempt != held.attempt or given.size == before.size:
+            return None
+        after = before.sized(given.size)
+        if refusal(after):  # no ledger would take it
+            record.given = None
+            return self._desk.out.append(Count("neap_scheduler_refused_total", labels={"why": "size"}))
+        placement = resized(held.placement, after)
+        why = tell.resized_why(held.reason, held.placement, placement)
+        entry = Placed(at=at, source=tell.SOURCE, node=node, placement=placement, reason=why)
+        id = f"{record.uid}.{held.attempt}.sized.{held.seq}"
+        return self._desk.appends.add(Op(node, record.uid, held.attempt, entry, id, again=True), at)
 
     def announce(self, record: Record, workload: Workload, at: Seconds) -> None:
         """A further attempt is submitted, once."""
@@ -162,3 +184,11 @@ class Settler:
         self._desk.out.append(Count("neap_scheduler_refused_total", labels={"why": why}))
         self._desk.say(tell.refused(record, workload, reason, at))
         self._desk.book.refuse(record.uid, reason)
+
+
+def resized(placement: Placement, workload: Workload) -> Placement:
+    """The same place with another size; NUMA nodes it has alone stay charged whole, and so does what it does not ask for."""
+    asked, charged = workload.requests, placement.charged
+    least = charged if placement.exclusive else {}
+    now = {kind: max(asked.get(kind, 0), least.get(kind, 0)) for kind in OWN if kind in {**asked, **charged}}
+    return msgspec.structs.replace(placement, workload=workload, charged=charged | now)

@@ -286,9 +286,10 @@ class NodeTable:
         workload = placement.workload
         row, guest = self.row(node), workload.qos is QosClass.RECLAIMED
         before = self._charges[row].get(workload.uid)
+        if before is not None and (before is placement or before == placement):
+            return  # reserved here, and now on the ledger
+        since = self.load.flying_since(row, workload.uid)
         if before is not None:
-            if before is placement or before == placement:
-                return  # reserved here, and now on the ledger
             self.discharge(node, workload.uid)
         self._charges[row][workload.uid] = placement
         if guest:
@@ -300,8 +301,10 @@ class NodeTable:
         for keeper in self._of_charges:
             for other in keeper.charge(row, placement, 1):
                 (self._touch if other == row else self._move)(other)
-        if not self.load.is_over(row, at, now):
-            self.load.take_off(row, workload.uid, at, self.portraits.expected(workload), guest=guest)
+        if before is None or before.workload.attempt != workload.attempt or before.workload.size == workload.size:
+            since = None if self.load.is_over(row, at, now) else at
+        if since is not None:  # else it was measured, whatever size it has by now
+            self.load.take_off(row, workload.uid, since, self.portraits.expected(workload), guest=guest)
         self._move(row)
 
     def discharge(self, node: str, uid: str) -> None:

@@ -9,7 +9,7 @@ from neap.common.contract.channel import Address
 from neap.common.errors import InputError, WireError
 from neap.common.model.explanation import NodeClassVerdict
 from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Measured, Submitted
-from neap.common.model.placement import Placed
+from neap.common.model.placement import Placed, Placement
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Decide, Emit
@@ -24,6 +24,7 @@ from neap.scheduler.core.nodes.columns import code
 from neap.scheduler.core.pods.admission import PLAIN
 
 ADOPTED: Final = "it runs here already: somebody else placed it"
+RESIZED: Final = "resized in place: "
 SOURCE: Final = "scheduler"
 MOST_REASONS: Final = 8  # in one sentence
 
@@ -81,6 +82,8 @@ def placed(op: Op) -> Decide:
     """A placement is stored: told as of the moment it was made, because others act on it before its answer is here."""
     decision, entry = op.decision, op.entry
     assert isinstance(entry, Placed)
+    if op.again:
+        return _charged(entry.placement.workload, op.node, entry.reason, entry.at)
     if decision is None:
         return _line(entry.placement.workload, "adopted", entry.reason, entry.at, node=op.node)
     numbers = tuple(Measured(metric=f"score.{name}", value=score, threshold=100.0) for name, score in decision.parts)
@@ -89,8 +92,28 @@ def placed(op: Op) -> Decide:
 
 def placed_again(node: str, held: Held) -> Decide:
     """The line of a stored placement, for a scheduler that ended before it could be told; the same id as the first."""
+    if RESIZED in held.reason:
+        return _charged(held.placement.workload, node, held.reason, held.at)
     what = "adopted" if held.reason == ADOPTED else "placed"
     return _line(held.placement.workload, what, held.reason, held.at, node=node)
+
+
+def resized_why(reason: str, before: Placement, after: Placement) -> str:
+    """Why it is here, and what it is charged from now on."""
+    kinds = sorted(kind for kind in {**before.charged, **after.charged} if _of(before, kind) != _of(after, kind))
+    said = ", ".join(f"{kind} {_of(before, kind)} -> {_of(after, kind)}" for kind in kinds) or "charged as before"
+    first = reason.partition(RESIZED)[0].removesuffix("; ")
+    return f"{first}{'; ' * bool(first)}{RESIZED}{said}"
+
+
+def _of(placement: Placement, kind: str) -> int:
+    return placement.charged.get(kind, 0)
+
+
+def _charged(workload: Workload, node: str, reason: str, at: Seconds) -> Decide:
+    """It is charged its new size."""
+    why = reason[reason.index(RESIZED) :]
+    return _line(workload, "charged", why, at, node=node, id=f"charged.{at:.6f}")
 
 
 def waiting(workload: Workload, decision: Decision, at: Seconds) -> Decide:
@@ -179,13 +202,14 @@ def _line(
     node: str = "",
     numbers: tuple[Measured, ...] = (),
     names: dict[str, str] | None = None,
+    id: str = "",
 ) -> Decide:
     names = names or {"namespace": workload.namespace, "name": workload.name}
     about = ObjectRef(namespace=names["namespace"], name=names["name"], uid=workload.uid)
     entry = TrailEntry(
         at=at,
         source=SOURCE,
-        id=_id(workload, what),
+        id=_id(workload, id or what),
         about=about,
         what=what,
         why=why,
