@@ -107,6 +107,14 @@ def test_a_whole_life_breaks_nothing() -> None:
     assert [workload.uid for workload in unsettled(told)] == ["u3"]
 
 
+def test_a_pod_that_was_resized_in_place_is_charged_anew_and_that_breaks_nothing() -> None:
+    larger = POD.sized(a_pod(cpu=2000).size)
+    resized = history(ledger=[placed(POD), placed(larger, at=5.0), released(larger)], events=[*BEGIN, ended(POD)])
+    assert audit(resized) == []
+    moved = history(ledger=[placed(POD), placed(larger, "n2", at=5.0)], events=BEGIN)
+    assert any("held by n1" in breach for breach in audit(moved, now=4.0))
+
+
 def test_a_node_that_gives_more_than_it_has_is_found_at_the_entry_that_does_it() -> None:
     pods = [a_pod(f"u{n}", cpu=1500) for n in range(3)]
     told = history([placed(pod) for pod in pods], [event for pod in pods for event in (submitted(pod), started(pod))])

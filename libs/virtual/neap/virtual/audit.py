@@ -148,6 +148,9 @@ class _Ledger:
             workload.attempt,
             f"{workload.key} ({workload.uid}) attempt {workload.attempt}",
         )
+        held = self.held.get(entry.node, {}).get(uid)
+        if held is not None and held.workload.size != workload.size and held.workload.sized(workload.size) == workload:
+            return  # resized in place: it is charged anew
         if uid in self.node_of:
             yield f"{who} is placed while it is held by {self.node_of[uid]}"
         if (uid, attempt) in self.placed:

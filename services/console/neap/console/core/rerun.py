@@ -93,7 +93,7 @@ def survey(steps: Iterable[Step]) -> Facts:
                 issued[told["id"]] = step.event.at
                 if told["entry"]["type"] == "placed":
                     _, uid, attempt = _about("", told["entry"])
-                    facts.placed_at[uid, attempt] = told["entry"]["at"]
+                    facts.placed_at.setdefault((uid, attempt), told["entry"]["at"])  # again when it is resized
             elif told["is"] == "Emit" and told.get("of") in ("Submitted", "Ended"):
                 facts.said.add(_about(told["of"], told["message"]))
         match step.event:

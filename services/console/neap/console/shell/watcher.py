@@ -38,7 +38,7 @@ class Placing:
                 self.submitted.setdefault(workload.uid, at)
             case Placed(at=at, placement=placement):
                 self.per_second[int(stopwatch)] += 1
-                since = self.submitted.get(placement.workload.uid)
+                since = self.submitted.pop(placement.workload.uid, None)  # once: a pod that is resized is placed anew
                 if since is not None and placement.workload.attempt == 1:
                     self.waited.setdefault(_kind(placement.workload), []).append(max(0.0, at - since))
 
