@@ -100,13 +100,13 @@ def test_a_figure_is_of_one_pool(tmp_path: Path) -> None:
 def test_pools_are_read_from_the_bus() -> None:
     from neap.common.bus.memory import MemoryBroker
     from neap.common.contract.catalogue import TIDES
-    from neap.console.shell.tide import stored
+    from neap.console.shell.reading import stored
 
     async def work() -> list[str]:
         bus = MemoryBroker().bus("console")
         await bus.ensure((), (TIDES,))
         await bus.put(TIDES.at(pool="web"), a_pool())
         await bus.put(TIDES.at(pool="api"), a_pool(pool="api"))
-        return list(await stored(bus))
+        return [one.pool for one in await stored(bus, TIDES.only())]
 
     assert asyncio.run(work()) == ["api", "web"]

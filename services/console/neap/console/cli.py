@@ -23,6 +23,7 @@ from neap.console.cli_recommend import recommend
 from neap.console.cli_scaling import scaling
 from neap.console.cli_sim import assess, sim_app
 from neap.console.cli_tide import tide_app
+from neap.console.options import Nats, Output, wants_json
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=__doc__)
 why_app = typer.Typer(no_args_is_help=True, help="Why is it so? The trail of an object: what, when, why, numbers, who.")
@@ -48,8 +49,6 @@ app.command()(profile)
 app.command()(scaling)
 app.command()(waste)
 
-Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
-Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
 PER_CPU: Final = 4  # virtual nodes whose accelerated day, services included, a CPU can follow
 MOST_BY_DEFAULT: Final = 16
 NODE_ROOMS: Final = "reporter,advisor,enforcer,evictor,gpushare"
@@ -171,7 +170,7 @@ def api(nats: Nats = "", output: Output = "text") -> None:
     from neap.console.shell.api import ask_api  # noqa: PLC0415
 
     state = asyncio.run(ask_api(nats))
-    typer.echo(json.dumps(apiview.as_json(state), indent=2) if _wants_json(output) else apiview.text(state))
+    typer.echo(json.dumps(apiview.as_json(state), indent=2) if wants_json(output) else apiview.text(state))
     if not apiview.is_well(state):
         sys.exit(1)
 
@@ -198,7 +197,7 @@ def why_pod(
     found, source = asyncio.run(read_trail(namespace, "" if tree else pod, url=nats, journal=journal))
     mine = [entry for entry in found if entry.about.name == pod]
     now = asyncio.run(explain_pod(namespace, pod, nats)) if source == "bus" else None
-    if _wants_json(output):
+    if wants_json(output):
         typer.echo(json.dumps(story.as_json(mine), indent=2))
     else:
         if now is not None and now.found:
@@ -223,7 +222,7 @@ def schedule_explain(
     from neap.console.shell.schedule import dry_run  # noqa: PLC0415
 
     told, where = asyncio.run(dry_run(file, nats, state, config))
-    if _wants_json(output):
+    if wants_json(output):
         typer.echo(json.dumps(explained.as_json(told.answers), indent=2))
     else:
         typer.echo(explained.dry_run(told.answers, where))
@@ -248,7 +247,7 @@ def schedule_replay(
     """Live a recorded life of the scheduler again: as it was, and with other settings; who would be elsewhere?"""
     from neap.console.shell.schedule import replay  # noqa: PLC0415
 
-    typer.echo(asyncio.run(replay(journal, set_ or [], in_json=_wants_json(output))))
+    typer.echo(asyncio.run(replay(journal, set_ or [], in_json=wants_json(output))))
 
 
 @bus_app.command("tail")
@@ -279,10 +278,4 @@ def config_explain(
     """Every setting: value, where it comes from, what it means, what is allowed."""
     from neap.console.shell.here import explain_settings  # noqa: PLC0415
 
-    typer.echo(explain_settings(sections or [], config, as_json=_wants_json(output)))
-
-
-def _wants_json(output: str) -> bool:
-    if output not in {"text", "json"}:
-        raise InputError(f"-o {output}: text or json")
-    return output == "json"
+    typer.echo(explain_settings(sections or [], config, as_json=wants_json(output)))

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from neap.common.errors import InputError
 from neap.common.units import parse_duration
+from neap.console.options import Nats, Output, wants_json
 
 
 def forecast(
@@ -19,8 +19,8 @@ def forecast(
     resource: Annotated[str, typer.Option(help="cpu or memory; of a file, a column.")] = "cpu",
     ahead: Annotated[str, typer.Option(help="How far, of a file.")] = "1d",
     figure: Annotated[Path | None, typer.Option(help="Draw it here (SVG).")] = None,
-    nats: Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")] = "",
-    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
+    nats: Nats = "",
+    output: Output = "text",
 ) -> None:
     """What is to be expected, within which bands, and how good such forecasts were on the past of this very series.
 
@@ -28,9 +28,7 @@ def forecast(
     """
     from neap.console.shell.forecasting import forecast_file, show_forecast  # noqa: PLC0415 (a quick `neap --help`)
 
-    if output not in {"text", "json"}:
-        raise InputError(f"-o {output}: text or json")
-    in_json = output == "json"
+    in_json = wants_json(output)
     if what.endswith(".csv"):
         typer.echo(forecast_file(Path(what), resource, parse_duration(ahead), figure=figure, in_json=in_json))
     else:

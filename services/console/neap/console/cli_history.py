@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from neap.console.options import Nats
+
 history_app = typer.Typer(no_args_is_help=True, help="The planner's past: so that its first day is not blind.")
 
 
@@ -20,7 +22,7 @@ def history() -> None:
 def import_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Prometheus range queries (*.json), or *.csv.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be told.")] = False,
-    nats: Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")] = "",
+    nats: Nats = "",
 ) -> None:
     """Tell the planner what was used before it came; what it has seen itself stays as it is.
 

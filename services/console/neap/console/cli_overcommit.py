@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from neap.common.errors import InputError
+from neap.console.options import Nats, Output, wants_json
 
 SHOW: Final = "show"
 
@@ -25,21 +25,18 @@ class _ShowsFirst(TyperGroup):
 
 
 overcommit_app = typer.Typer(cls=_ShowsFirst, help="How much more than they have nodes sell, and how much they may.")
-Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 
 
 @overcommit_app.command(SHOW)
 def show(
     node: Annotated[str, typer.Argument(metavar="[NODE]", help="Default: all that sell more than they have.")] = "",
     nats: Nats = "",
-    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
+    output: Output = "text",
 ) -> None:
     """What is set, what is foreseen, what is in force; predicted peak, requests, and the arithmetic."""
     from neap.console.shell.overcommitting import show_overcommit  # noqa: PLC0415 (a quick `neap --help`)
 
-    if output not in {"text", "json"}:
-        raise InputError(f"-o {output}: text or json")
-    typer.echo(asyncio.run(show_overcommit(node, nats, in_json=output == "json")))
+    typer.echo(asyncio.run(show_overcommit(node, nats, in_json=wants_json(output))))
 
 
 @overcommit_app.command("set")

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from neap.common.errors import InputError
+from neap.console.options import Nats, Output, wants_json
 
 policy_app = typer.Typer(
     no_args_is_help=True, help="Change settings of rooms while they run: cluster < pool < node < service."
 )
 pause_app = typer.Typer(no_args_is_help=True, help="Hold something back for a while; it ends by itself.")
 
-Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file the rooms were started with; policy is laid over it.")]
 Files = Annotated[Path | None, typer.Argument(metavar="FILE", help="YAML or JSON; several documents if you like.")]
 Name = Annotated[str, typer.Option("--name", help="Of the document, where there is no FILE.")]
@@ -27,7 +27,6 @@ Schedule = Annotated[str, typer.Option("--schedule", help="Part of the day: '22:
 Begins = Annotated[str, typer.Option("--begins", help="2h from now, or 2026-11-11T00:00:00Z.")]
 Expires = Annotated[str, typer.Option("--expires", help="The same.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; shown wherever it takes effect.")]
-Output = Annotated[str, typer.Option("-o", "--output", help="text or json")]
 CLUSTER: Final = "cluster"
 
 
@@ -87,9 +86,7 @@ def policy_explain(
     """What holds on a node: every value, which tier won, what it beat, and what has no effect there, and why."""
     from neap.console.shell.policy import explain_policy  # noqa: PLC0415
 
-    typer.echo(
-        asyncio.run(explain_policy(node, key, nats, service=service, config=config, as_json=_wants_json(output)))
-    )
+    typer.echo(asyncio.run(explain_policy(node, key, nats, service=service, config=config, as_json=wants_json(output))))
 
 
 @policy_app.command("list")
@@ -97,7 +94,7 @@ def policy_list(nats: Nats = "", output: Output = "text") -> None:
     """All documents: for whom, since when, why. JSON has the earlier editions as well."""
     from neap.console.shell.policy import list_policy  # noqa: PLC0415
 
-    typer.echo(asyncio.run(list_policy(nats, as_json=_wants_json(output))))
+    typer.echo(asyncio.run(list_policy(nats, as_json=wants_json(output))))
 
 
 @policy_app.command("rollback")
@@ -186,9 +183,3 @@ def _drafts(
 def _tell(lines: list[str]) -> None:
     for line in lines:
         typer.echo(line)
-
-
-def _wants_json(output: str) -> bool:
-    if output not in {"text", "json"}:
-        raise InputError(f"-o {output}: text or json")
-    return output == "json"

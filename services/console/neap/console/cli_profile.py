@@ -10,8 +10,8 @@ from typing import Annotated, Final
 import typer
 
 from neap.common.errors import InputError
+from neap.console.options import Nats, Output, wants_json
 
-Nats = Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")]
 Service = Annotated[str, typer.Argument(metavar="NAMESPACE/KIND/NAME", help="Such as shop/Deployment/cart.")]
 OUTPUTS: Final = ("text", "yaml", "json")
 
@@ -46,9 +46,7 @@ def predict(
     typer.echo(asyncio.run(work_out(name, on, cpu, nats)))
 
 
-def machine_types(
-    nats: Nats = "", output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text"
-) -> None:
+def machine_types(nats: Nats = "", output: Output = "text") -> None:
     """Machine types: how fast, what a service seen on one uses on another, and how many nodes there are of each.
 
     Adding one is a row: neap policy set --room planner --name m4 --patch 'profiling.machines.M4={"neap.io/memory-bandwidth": 3000}'
@@ -56,7 +54,7 @@ def machine_types(
     from neap.console.core import profileview  # noqa: PLC0415
     from neap.console.shell.profiles import show_machine_types  # noqa: PLC0415
 
-    as_json = _wants_json(output)
+    as_json = wants_json(output)
     machines, labels = asyncio.run(show_machine_types(nats))
     told = profileview.machine_types_json(machines, labels) if as_json else None
     typer.echo(json.dumps(told, indent=2) if as_json else profileview.machine_types(machines, labels))
@@ -66,7 +64,7 @@ def waste(
     by: Annotated[str, typer.Option("--by", help="namespace or service")] = "namespace",
     of: Annotated[str, typer.Option("--of", help="cpu (in cores) or memory")] = "cpu",
     nats: Nats = "",
-    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
+    output: Output = "text",
 ) -> None:
     """What owners ask for and do not use: requests against the 99th percentile of their use."""
     from neap.console.core import waste as view  # noqa: PLC0415
@@ -74,14 +72,8 @@ def waste(
 
     if by not in {"namespace", "service"}:
         raise InputError(f"--by {by}: namespace or service")
-    as_json = _wants_json(output)
+    as_json = wants_json(output)
     services, offered = asyncio.run(find_waste(nats, of))
     rows = view.by_namespace(services) if by == "namespace" else services
     told = view.as_json(rows, of) if as_json else None
     typer.echo(json.dumps(told, indent=2) if as_json else view.text(rows, of, offered, by.upper()))
-
-
-def _wants_json(output: str) -> bool:
-    if output not in {"text", "json"}:
-        raise InputError(f"-o {output}: text or json")
-    return output == "json"

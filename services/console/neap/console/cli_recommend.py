@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from neap.common.errors import InputError
+from neap.console.options import Nats, Output, wants_json
 
 
 def recommend(
@@ -23,8 +24,8 @@ def recommend(
     rule: Annotated[str, typer.Option(help="Of a FILE: the rule to replay.")] = "snug",
     percentile: Annotated[float, typer.Option(min=0.01, max=1.0, help="Of a FILE.")] = 0.9,
     margin: Annotated[float, typer.Option(min=0.0, max=10.0, help="Of a FILE.")] = 0.15,
-    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
-    nats: Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")] = "",
+    output: Output = "text",
+    nats: Nats = "",
 ) -> None:
     """What containers should ask for: request now, target, arithmetic, saving. Or a rule on a record of your own.
 
@@ -34,11 +35,10 @@ def recommend(
     from neap.console.shell.recommending import Ask, from_file, recommendations  # noqa: PLC0415
     from neap.foresight.rule import Aim  # noqa: PLC0415
 
-    if output not in {"text", "json"}:
-        raise InputError(f"-o {output}: text or json")
+    in_json = wants_json(output)
     path = Path(name)
     if name.endswith((".csv", ".json")):
-        if apply or undo or output == "json":
+        if apply or undo or in_json:
             raise InputError(f"{name} is a file: --apply, --undo and -o json are for services")
         if not path.is_file():
             raise InputError(f"{name}: no such file")
@@ -49,7 +49,7 @@ def recommend(
     if apply and undo:
         raise InputError("--apply or --undo, not both")
     told, says = asyncio.run(recommendations(Ask(name, namespace, apply, undo, figure, nats)))
-    if output == "json":
+    if in_json:
         typer.echo(json.dumps(sizeview.as_json(told), indent=2))
         return
     typer.echo(sizeview.text(told[0]) if name else sizeview.table(told))

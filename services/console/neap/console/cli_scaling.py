@@ -7,19 +7,17 @@ from typing import Annotated
 
 import typer
 
-from neap.common.errors import InputError
+from neap.console.options import Nats, Output, wants_json
 
 
 def scaling(
     service: Annotated[
         str, typer.Argument(metavar="[NAMESPACE/KIND/NAME]", help="One service, with its chart; default: all.")
     ] = "",
-    nats: Annotated[str, typer.Option("--nats", help="Address of the bus; default: a `neap up` that runs here.")] = "",
-    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
+    nats: Nats = "",
+    output: Output = "text",
 ) -> None:
     """Replicas: now, by use, by what is coming and when; what prediction would have come to, and what is done."""
     from neap.console.shell.scaling import show_scaling  # noqa: PLC0415 (a quick `neap --help`)
 
-    if output not in {"text", "json"}:
-        raise InputError(f"-o {output}: text or json")
-    typer.echo(asyncio.run(show_scaling(service, nats, in_json=output == "json")))
+    typer.echo(asyncio.run(show_scaling(service, nats, in_json=wants_json(output))))

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from neap.console.core.columns import columns
 from neap.virtual.replay import Replayed
 
 WORST = 5  # nodes named
@@ -29,11 +30,7 @@ def text(
         "evictions/guest-day",
     )
     rows = [titles, *map(_row, totals)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
-    table = [
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]  # fmt: skip
+    table = columns(rows, numbers=True)
     worst = [line for total in totals for line in _worst(nodes[total.policy])]
     legend = [f"{name}: {sentence}" for name, sentence in said.items()]
     meaning = [

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from neap.console.core.columns import columns
 from neap.console.core.figure import Sample
 from neap.console.core.summary import DayTotals
 
@@ -85,7 +86,9 @@ def text(told: Comparison) -> str:
             rows[-1] = _row(policy, str(days[0].seed), days, told.cost(policy))
     legend = [f"{name}: {said}" for name, said in told.policies.items()]
     notes = [*legend, *told.story, "cost: violations beyond the same owners alone"]
-    return "\n".join([head, "", *_aligned(rows), "", *notes, *([f"figure: {told.figure}"] if told.figure else [])])
+    return "\n".join(
+        [head, "", *columns(rows, numbers=True), "", *notes, *([f"figure: {told.figure}"] if told.figure else [])]
+    )
 
 
 def _row(policy: str, seed: str, days: Sequence[PolicyDay], cost: float | None) -> tuple[str, ...]:
@@ -102,14 +105,6 @@ def _row(policy: str, seed: str, days: Sequence[PolicyDay], cost: float | None) 
         f"{violated} of {minutes} ({violated / minutes if minutes else 0.0:.3%})",
         "" if cost is None else f"{cost:+.3%}",
     )
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]  # fmt: skip
 
 
 def difference(told: Comparison, one: str, other: str) -> str:

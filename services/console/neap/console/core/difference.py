@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from neap.common.units import Seconds, format_duration
+from neap.console.core.columns import columns
 from neap.console.core.moment import when
 from neap.console.core.rerun import Outcome, Place, Run
 
@@ -59,11 +60,7 @@ def tell(found: Difference, what: str) -> str:
         for _, old, new in found.moved[:MOST_ROWS]
     ]
     if found.moved:
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines.append("")
-        lines += [
-            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
+        lines += ["", *columns(rows)]
     if len(found.moved) > MOST_ROWS:
         lines.append(f"and {len(found.moved) - MOST_ROWS} more (-o json has them all)")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from neap.common.model.ratios import NodeRatios
 from neap.common.model.resource import CPU, MEMORY, Resources
 from neap.common.model.topology import NodeTopology
 from neap.common.units import GIB, Ratio
+from neap.console.core.columns import columns
 
 UNITS: Final[Mapping[str, tuple[float, str]]] = {CPU: (1000.0, "cores"), MEMORY: (float(GIB), "GiB")}
 SHOWN: Final = 10  # pods named of one node
@@ -105,11 +106,7 @@ def table(nodes: Iterable[NodeSale]) -> str:
     rows = [head, *(row for node in nodes for row in _rows(node))]
     if len(rows) == 1:
         return "no node sells more than it has: nobody names a ratio above 1 (neap overcommit set cpu=1.5)"
-    widths = [max(len(row[place]) for row in rows) for place in range(len(head) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in rows
-    )
+    return "\n".join(columns(rows))
 
 
 def _rows(node: NodeSale) -> Sequence[tuple[str, ...]]:

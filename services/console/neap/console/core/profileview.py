@@ -23,6 +23,7 @@ from neap.common.model.profile import (
 )
 from neap.common.model.resource import CPU
 from neap.common.units import Seconds, format_bytes, format_duration
+from neap.console.core.columns import columns
 
 BARS: Final = " ▁▂▃▄▅▆▇█"
 NOBODY: Final = "(none told)"
@@ -138,19 +139,7 @@ def _table_of(kind: str, machines: Mapping[str, MachineType], counts: Mapping[st
     for name, speed in speeds.items():
         ratios = ("?" if one is None else f"{one:.3g}" for one in matrix[name].values())
         rows.append((name, f"{speed:g}", *ratios, str(counts.get(name, 0))))
-    return [f"{kind} (use scales {known.scales} with the machine)", *columns(rows)]
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if not place else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return [f"{kind} (use scales {known.scales} with the machine)", *columns(rows, numbers=True)]
 
 
 def bars(amounts: Sequence[float]) -> str:

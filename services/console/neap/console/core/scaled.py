@@ -17,6 +17,7 @@ import msgspec
 from neap.common.model.forecast import Forecast
 from neap.common.model.scaling import ScaleMode, ScalingPlan
 from neap.common.units import HOUR, format_duration
+from neap.console.core.columns import columns
 
 WIDTH: Final = 40  # of a bar
 ROWS: Final = 16  # of a chart
@@ -32,11 +33,7 @@ def table(plans: Sequence[ScalingPlan]) -> str:
     if not plans:
         return "no service is scaled (planner setting scaling.mode, by policy: preview or auto)"
     head = ("service", "mode", "now", "native", "predicted", "desired", "within", "next peak", "says")
-    rows = [head, *(_row(plan) for plan in plans)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join(columns([head, *map(_row, plans)]))
 
 
 def chart(plan: ScalingPlan, forecast: Forecast | None) -> str:

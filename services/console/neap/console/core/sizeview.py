@@ -11,6 +11,7 @@ from neap.common.errors import InputError
 from neap.common.model.recommendation import ContainerSize, Recommendation, ResizeHow, Sum
 from neap.common.model.resource import CPU, MEMORY, Resources
 from neap.common.units import format_bytes
+from neap.console.core.columns import columns
 from neap.foresight.rule import spoken
 from neap.foresight.sizing import shown
 
@@ -48,10 +49,8 @@ def table(told: Sequence[Recommendation]) -> str:
     rows += [_row(one) for one in sorted(told, key=lambda each: (-each.saves.get(CPU, 0), each.namespace, each.name))]
     total: Resources = {kind: sum(one.saves.get(kind, 0) for one in told) for kind in (CPU, MEMORY)}
     waiting = sum(bool(one.waits) for one in told)
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     foot = f"{len(told)} services, {waiting} of them not known for long enough; together {_together(total)}"
-    return "\n".join([*lines, "", foot])
+    return "\n".join([*columns(rows), "", foot])
 
 
 def _row(one: Recommendation) -> tuple[str, ...]:

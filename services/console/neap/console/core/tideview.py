@@ -9,6 +9,7 @@ import msgspec
 
 from neap.common.model.tide import LAPSE, Side, TideNode, TidePool, Turning
 from neap.common.units import Seconds, format_duration
+from neap.console.core.columns import columns
 from neap.console.core.tideclock import when
 from neap.console.core.tidefigure import Timeline
 
@@ -112,9 +113,5 @@ def _table(nodes: Sequence[TideNode], pool: TidePool, now: Seconds) -> list[str]
     for node in nodes[:MOST_LISTED]:
         came = (Side.OFFLINE if node.side is Side.ONLINE else Side.ONLINE) if node.flips else node.side
         rows.append((node.node, came, node.side, node.turning, when(node.since, now, pool.zone), node.why))
-    widths = [max(len(row[place]) for row in rows) for place in range(5)]
-    lines = [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + "  " + row[5]
-        for row in rows
-    ]
+    lines = [f"  {line}" for line in columns(rows)]
     return lines + ([f"  and {len(nodes) - MOST_LISTED} more"] if len(nodes) > MOST_LISTED else [])

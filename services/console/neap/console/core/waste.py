@@ -19,7 +19,7 @@ from neap.common.model.profile import ServiceProfile, profile_key
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU
 from neap.common.units import format_bytes
-from neap.console.core.profileview import columns
+from neap.console.core.columns import columns
 
 MOST_ROWS: Final = 50
 
@@ -88,7 +88,7 @@ def text(rows: list[Row], kind: str, offered: int | None, what: str) -> str:
         told = (row.asked, row.used, row.wasted, row.unknown)
         cells = (row.name, str(row.pods), *(_amount(kind, amount) for amount in told))
         table.append(cells + ((row.top or "-",) if tops else ()))
-    lines = columns(table)
+    lines = columns(table, numbers=True)
     if len(rows) > MOST_ROWS:
         lines.insert(-1, f"... and {len(rows) - MOST_ROWS} more")
     lines.append("source: requests by the ledgers, use by the services' profiles (p99 of a pod); guests are left out")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from neap.common.bus.port import Bus, CaughtUp, Received
-from neap.common.contract.catalogue import NODES, PLACEMENTS, RATIOS, TOPOLOGY
+from neap.common.bus.port import Bus
+from neap.common.contract.catalogue import NODES, RATIOS, TOPOLOGY
 from neap.common.errors import InputError
-from neap.common.model.placement import fold
 from neap.common.model.policy import Tier
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.units import Ratio
 from neap.console.core.overcommitted import NodeSale, accepted, as_json, refusal, table
 from neap.console.core.policies import Draft
 from neap.console.shell.policy import look, set_policy
-from neap.console.shell.reading import open_bus
+from neap.console.shell.reading import open_bus, placed, stored
 
 ROOM: Final = "planner"
 KINDS: Final = (CPU, MEMORY)
@@ -98,44 +97,15 @@ async def _sales(bus: Bus) -> dict[str, NodeSale]:
     def of(name: str) -> NodeSale:
         return nodes.setdefault(name, NodeSale(name))
 
-    topologies, objects, ratios, entries = await asyncio.gather(
-        _last(bus.watch(TOPOLOGY.only())),
-        _last(bus.watch(NODES.only())),
-        _last(bus.watch(RATIOS.only())),
-        _all(bus.follow(PLACEMENTS.only())),
+    topologies, objects, ratios, held = await asyncio.gather(
+        stored(bus, TOPOLOGY.only()), stored(bus, NODES.only()), stored(bus, RATIOS.only()), placed(bus)
     )
-    for message in topologies:
-        of(message.node).topology = message
-    for message in objects:
-        of(message.node).object = message
-    for message in ratios:
-        of(message.node).ratios = message
-    for entry in entries:
-        of(entry.node).held = fold(of(entry.node).held, entry)
+    for topology in topologies:
+        of(topology.node).topology = topology
+    for told in objects:
+        of(told.node).object = told
+    for said in ratios:
+        of(said.node).ratios = said
+    for node, placements in held.items():
+        of(node).held = placements
     return nodes
-
-
-async def _last(source: Any) -> list[Any]:
-    """What a STATE channel holds."""
-    found: dict[str, Any] = {}
-    async with source as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                found[item.subject] = item.message
-            else:
-                found.pop(item.subject, None)
-    return list(found.values())
-
-
-async def _all(source: Any) -> list[Any]:
-    """Every entry of a LEDGER channel."""
-    found: list[Any] = []
-    async with source as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                found.append(item.message)
-    return found

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from neap.common.bus.port import Bus, CaughtUp, Received
-from neap.common.contract.catalogue import HEADROOM, MACHINE_TYPES, NODES, PLACEMENTS, PROFILE, PROFILES, TOPOLOGY
-from neap.common.contract.channel import State
+from neap.common.bus.port import Bus
+from neap.common.contract.catalogue import HEADROOM, MACHINE_TYPES, NODES, PROFILE, PROFILES, TOPOLOGY
 from neap.common.errors import InputError, PortError
-from neap.common.model.placement import Placement, fold
 from neap.common.model.profile import MachineType, ProfileAnswer, ProfileRequest
 from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.console.core import profileview, waste
 from neap.console.core.descriptor import descriptor
-from neap.console.shell.reading import open_bus
+from neap.console.shell.reading import open_bus, placed, stored
 from neap.console.shell.submitting import cluster_clock
 
 RESOURCES: Final = {"cpu": RECLAIMED_CPU, "memory": RECLAIMED_MEMORY}
@@ -68,7 +66,7 @@ async def show_machine_types(url: str) -> tuple[Mapping[str, MachineType], Mappi
     """
     async with open_bus(url) as bus:
         machines, topologies, objects = await asyncio.gather(
-            _machines(bus), _stored(bus, TOPOLOGY), _stored(bus, NODES)
+            _machines(bus), stored(bus, TOPOLOGY.only()), stored(bus, NODES.only())
         )
     labels: dict[str, Mapping[str, str]] = {one.node: one.labels for one in topologies}
     for one in objects:
@@ -86,9 +84,12 @@ async def find_waste(url: str, kind: str) -> tuple[list[waste.Row], int]:
     if kind not in RESOURCES:
         raise InputError(f"--of {kind}: {' or '.join(RESOURCES)}")
     async with open_bus(url) as bus:
-        held, profiles, offers = await asyncio.gather(_held(bus), _stored(bus, PROFILES), _stored(bus, HEADROOM))
+        held, profiles, offers = await asyncio.gather(
+            placed(bus), stored(bus, PROFILES.only()), stored(bus, HEADROOM.only())
+        )
     known = {profile.key: profile for profile in profiles}
-    return waste.services(held, known, kind), sum(one.offer.get(RESOURCES[kind], 0) for one in offers)
+    pods = [pod for node in sorted(held) for pod in held[node].values()]
+    return waste.services(pods, known, kind), sum(one.offer.get(RESOURCES[kind], 0) for one in offers)
 
 
 def named(name: str) -> ProfileRequest:
@@ -108,34 +109,11 @@ async def _ask(bus: Bus, asked: ProfileRequest) -> ProfileAnswer:
     try:
         return await bus.request(PROFILE, asked)
     except PortError:
-        stored = await bus.get(PROFILES.at(namespace=asked.namespace, kind=asked.kind, name=asked.name))
-        says = (
-            "no planner answers: this is what is stored" if stored is not None else "no profile, and no planner answers"
-        )
-        return ProfileAnswer(profile=None if stored is None else stored.message, says=says)
+        found = await bus.get(PROFILES.at(namespace=asked.namespace, kind=asked.kind, name=asked.name))
+        if found is None:
+            return ProfileAnswer(profile=None, says="no profile, and no planner answers")
+        return ProfileAnswer(profile=found.message, says="no planner answers: this is what is stored")
 
 
 async def _machines(bus: Bus) -> dict[str, MachineType]:
-    return {one.name: one for table in await _stored(bus, MACHINE_TYPES) for one in table.types}
-
-
-async def _stored(bus: Bus, channel: State[Any]) -> list[Any]:
-    found: dict[str, Any] = {}
-    async with bus.watch(channel.only()) as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                found[item.subject] = item.message
-    return [found[subject] for subject in sorted(found)]
-
-
-async def _held(bus: Bus) -> list[Placement]:
-    held: dict[str, dict[str, Placement]] = {}
-    async with bus.follow(PLACEMENTS.only()) as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                held[item.message.node] = fold(held.get(item.message.node, {}), item.message)
-    return [placement for node in sorted(held) for placement in held[node].values()]
+    return {one.name: one for table in await stored(bus, MACHINE_TYPES.only()) for one in table.types}

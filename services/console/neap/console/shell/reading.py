@@ -1,26 +1,34 @@
-"""Where the console reads from: the bus if there is one, else the journal of the last day."""
+"""Where the console reads from: the bus if there is one, else the journal of the last day; and what stands there."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from neap.common.bus.nats import connect
-from neap.common.bus.port import Bus, CaughtUp, Received
-from neap.common.contract.catalogue import TRAIL
+from neap.common.bus.port import Bus, CaughtUp, Deleted, Received
+from neap.common.contract.catalogue import PLACEMENTS, TRAIL
+from neap.common.contract.channel import Pattern
 from neap.common.errors import InputError, PortError
+from neap.common.model.placement import Placement, fold
 from neap.common.model.trail import TrailEntry
 from neap.common.runtime.settings import process_environment
+from neap.common.units import Seconds
 from neap.console.core.story import in_order
 
 OUT: Final = Path("build") / "day"
 URL_FILE: Final = "nats.url"
 JOURNAL: Final = "journal.jsonl"
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+SILENCE: Final[Seconds] = 10.0  # of the bus, while something that is stored has not come yet
+
+M = TypeVar("M")
+Item = TypeVar("Item")
 
 
 class _JournalLine(msgspec.Struct):
@@ -51,6 +59,53 @@ async def open_bus(given: str) -> AsyncIterator[Bus]:
         await bus.close()
 
 
+async def read(source: AbstractAsyncContextManager[AsyncIterator[Item]]) -> list[Item]:
+    """What comes until everything stored has come.
+
+    Raises:
+        PortError: nothing came for a while.
+    """
+    found: list[Item] = []
+    try:
+        async with asyncio.timeout(SILENCE) as patience, source as items:
+            async for item in items:
+                if isinstance(item, CaughtUp):
+                    break
+                found.append(item)
+                patience.reschedule(asyncio.get_running_loop().time() + SILENCE)
+    except TimeoutError:
+        raise PortError(f"what is stored could not be read: nothing came for {SILENCE:.0f} s") from None
+    return found
+
+
+async def stored(bus: Bus, only: Pattern[M]) -> list[M]:
+    """What a STATE channel holds, by subject.
+
+    Raises:
+        PortError: nothing came for a while.
+    """
+    found: dict[str, M] = {}
+    for item in await read(bus.watch(only)):
+        if isinstance(item, Received):
+            found[item.subject] = item.message
+        elif isinstance(item, Deleted):
+            found.pop(item.subject, None)
+    return [found[subject] for subject in sorted(found)]
+
+
+async def placed(bus: Bus) -> dict[str, dict[str, Placement]]:
+    """Who is placed on every node, by uid, as the ledgers say.
+
+    Raises:
+        PortError: nothing came for a while.
+    """
+    held: dict[str, dict[str, Placement]] = {}
+    for item in await read(bus.follow(PLACEMENTS.only())):
+        if isinstance(item, Received):
+            held[item.message.node] = fold(held.get(item.message.node, {}), item.message)
+    return held
+
+
 async def read_trail(namespace: str, name: str, *, url: str, journal: Path | None) -> tuple[list[TrailEntry], str]:
     """The trail of one object (`name` empty: of a namespace), and where it was read.
 
@@ -60,7 +115,7 @@ async def read_trail(namespace: str, name: str, *, url: str, journal: Path | Non
     if journal is None:
         try:
             async with open_bus(url) as bus:
-                return in_order(await _stored(bus, namespace, name)), "bus"
+                return in_order(await _entries(bus, namespace, name)), "bus"
         except PortError:
             journal = OUT / JOURNAL
             if url or not journal.is_file():
@@ -68,16 +123,9 @@ async def read_trail(namespace: str, name: str, *, url: str, journal: Path | Non
     return in_order(_journalled(journal, namespace, name)), str(journal)
 
 
-async def _stored(bus: Bus, namespace: str, name: str) -> list[tuple[int, TrailEntry]]:
+async def _entries(bus: Bus, namespace: str, name: str) -> list[tuple[int, TrailEntry]]:
     only = TRAIL.only(namespace=namespace, name=name) if name else TRAIL.only(namespace=namespace)
-    found: list[tuple[int, TrailEntry]] = []
-    async with bus.follow(only) as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                found.append((item.seq, item.message))
-    return found
+    return [(item.seq, item.message) for item in await read(bus.follow(only)) if isinstance(item, Received)]
 
 
 def _journalled(journal: Path, namespace: str, name: str) -> Iterator[tuple[int, TrailEntry]]:

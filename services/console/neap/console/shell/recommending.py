@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from neap.common.bus.port import Bus, CaughtUp, Received
+from neap.common.bus.port import Bus, Received
 from neap.common.contract.catalogue import APPLY, RECOMMENDATIONS
 from neap.common.errors import InputError
 from neap.common.model.recommendation import ApplyRequest, Recommendation
 from neap.common.runtime.plugins import load
 from neap.common.units import Seconds
 from neap.console.core import pastfile, sizefigure, sizeview
-from neap.console.shell.reading import open_bus
+from neap.console.shell.reading import open_bus, stored
 from neap.foresight.rule import Aim, Rule
 
 SIZES: Final = "neap.foresight.sizes"
@@ -44,10 +44,10 @@ async def recommendations(ask: Ask) -> tuple[list[Recommendation], str]:
     """
     async with open_bus(ask.nats) as bus:
         if not ask.name:
-            return await _stored(bus, {}), ""
+            return await stored(bus, RECOMMENDATIONS.only()), ""
         namespace, kind, name = sizeview.target_of(ask.name, ask.namespace)
         tokens = {"namespace": namespace, "kind": kind, "name": name}
-        found = await _stored(bus, tokens)
+        found = await stored(bus, RECOMMENDATIONS.only(**tokens))
         if not found:
             raise InputError(
                 f"nothing is recommended for {namespace}/{kind}/{name}: was it ever seen, and is sizing on?"
@@ -70,17 +70,6 @@ async def recommendations(ask: Ask) -> tuple[list[Recommendation], str]:
             below = sizeview.text(found[0]).splitlines()
             ask.figure.write_text(sizefigure.draw(title, next((x for x in below if " over " in x), below[0]), parts))
         return found, says
-
-
-async def _stored(bus: Bus, tokens: dict[str, str]) -> list[Recommendation]:
-    found: dict[str, Recommendation] = {}
-    async with bus.watch(RECOMMENDATIONS.only(**tokens)) as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                found[item.subject] = item.message
-    return [found[key] for key in sorted(found)]
 
 
 async def _changed(bus: Bus, tokens: dict[str, str], before: Recommendation) -> Recommendation:

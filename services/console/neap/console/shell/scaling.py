@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from neap.common.bus.port import CaughtUp, Received
 from neap.common.contract.catalogue import FORECASTS, SCALING
 from neap.common.errors import InputError
 from neap.common.model.forecast import Forecast
 from neap.common.model.scaling import ScalingPlan
 from neap.console.core.scaled import as_json, chart, table
-from neap.console.shell.reading import open_bus
+from neap.console.shell.reading import open_bus, stored
 
 
 async def show_scaling(service: str, url: str, *, in_json: bool) -> str:
@@ -22,7 +20,7 @@ async def show_scaling(service: str, url: str, *, in_json: bool) -> str:
         PortError: no bus.
     """
     async with open_bus(url) as bus:
-        plans: list[ScalingPlan] = await _stored(bus.watch(SCALING.only()))
+        plans = await stored(bus, SCALING.only())
         mine = [plan for plan in plans if is_meant(plan, service)]
         if service and len(mine) != 1:
             known = ", ".join(key_of(plan) for plan in mine) or f"{len(plans)} services are known"
@@ -31,7 +29,7 @@ async def show_scaling(service: str, url: str, *, in_json: bool) -> str:
         if service:
             plan = mine[0]
             only = FORECASTS.only(namespace=plan.namespace, kind=plan.kind, name=plan.name, resource="cpu")
-            forecasts = await _stored(bus.watch(only))
+            forecasts = await stored(bus, only)
     forecast = forecasts[0] if forecasts else None
     if in_json:
         return json.dumps(as_json(mine, forecast), indent=2)
@@ -46,16 +44,3 @@ def key_of(plan: ScalingPlan) -> str:
 def is_meant(plan: ScalingPlan, written: str) -> bool:
     """Whether "shop/Deployment/feed", "shop/feed" or "feed" names it; the empty text names all."""
     return written in {"", plan.name, f"{plan.namespace}/{plan.name}", key_of(plan)}
-
-
-async def _stored(source: Any) -> list[Any]:
-    found: dict[str, Any] = {}
-    async with source as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                found[item.subject] = item.message
-            else:
-                found.pop(item.subject, None)
-    return list(found.values())

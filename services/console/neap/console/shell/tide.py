@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
-from neap.common.bus.port import Bus, CaughtUp, Received
 from neap.common.contract.catalogue import TIDES
 from neap.common.errors import InputError
 from neap.common.model.tide import TidePool
 from neap.common.units import Seconds
 from neap.console.core import tidefigure, tideview
-from neap.console.shell.reading import open_bus
+from neap.console.shell.reading import open_bus, stored
 from neap.console.shell.submitting import cluster_clock
-
-STORED_WAIT: Seconds = 10.0  # for what is stored to be read
 
 
 async def read_tides(pool: str, url: str) -> tuple[list[TidePool], Seconds]:
@@ -25,11 +21,11 @@ async def read_tides(pool: str, url: str) -> tuple[list[TidePool], Seconds]:
         PortError: no bus.
     """
     async with open_bus(url) as bus:
-        found = await asyncio.wait_for(stored(bus), STORED_WAIT)
+        found = {one.pool: one for one in await stored(bus, TIDES.only())}
         now = (await cluster_clock(bus)).now()
     if pool and pool not in found:
-        raise InputError(f"pool {pool!r} has no tide (there are: {', '.join(found) or 'none'})")
-    return [found[name] for name in found if pool in ("", name)], now
+        raise InputError(f"pool {pool!r} has no tide (there are: {', '.join(sorted(found)) or 'none'})")
+    return [found[name] for name in sorted(found) if pool in ("", name)], now
 
 
 def write_figure(pools: list[TidePool], now: Seconds, out: Path) -> None:
@@ -46,15 +42,3 @@ def write_figure(pools: list[TidePool], now: Seconds, out: Path) -> None:
         out.write_text(tidefigure.draw(tideview.timeline(pools[0], now)))
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror}") from None
-
-
-async def stored(bus: Bus) -> dict[str, TidePool]:
-    """Everything said of pools, by name."""
-    found: dict[str, TidePool] = {}
-    async with bus.watch(TIDES.only()) as items:
-        async for item in items:
-            if isinstance(item, CaughtUp):
-                break
-            if isinstance(item, Received):
-                found[item.message.pool] = item.message
-    return dict(sorted(found.items()))

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from neap.common.units import DAY, MINUTE
+from neap.console.core.columns import columns
 from neap.console.core.strategies.history import History
 from neap.console.core.strategies.verdict import NO_RISK, Table, Verdict, is_worth, ordered, percent, share
 
@@ -99,10 +100,7 @@ def block(one: Verdict, *, is_whole: bool) -> Iterator[str]:
 def table(told: Table, most: int | None = None) -> Iterator[str]:
     """Rows in columns, the first `most`."""
     rows = [told.titles, *told.rows[:most]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(told.titles))]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        yield "  ".join(f"{cell:<{w}}" if not i else f"{cell:>{w}}" for i, (cell, w) in enumerate(cells)).rstrip()
+    yield from columns(rows, numbers=True)
     if most is not None and len(told.rows) > most:
         yield f"... and {len(told.rows) - most} more {told.of} (--strategy)"
     yield from told.said
