@@ -234,7 +234,7 @@ def _days(life: _Life) -> None:
     """As after a week: of every service the busiest hours of the days before."""
     measured, hour = life.machine._desks["profiling"].desk._measured, int(NOW // HOUR)
     for number, lines in enumerate(measured.lines.values()):
-        judged = [Judged((("main", 1e7 + number * day),), None, 1, True) for day in range(1, 7)]
+        judged = [Judged((("main", 1e7 + number * day),), None, True) for day in range(1, 7)]
         days = tuple(Kept(hour - 24 * (6 - i), one) for i, one in enumerate(judged))
         for line in lines:
             line.keep({kind.name: Past(6.0, days) for kind in measured._kinds})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from neap.common.runtime.plugins import load
 from neap.foresight import regimes
-from neap.foresight.cleaning import MOST, onto_grid, sane
+from neap.foresight.cleaning import HIGHEST, MOST, onto_grid, sane
 from neap.foresight.forecasting import MODELS, forecast
 from neap.foresight.past import Model, Past
 from neap.foresight.periods import periods
@@ -42,7 +42,7 @@ def loads(draw: st.DrawFn, least: int = 1, most: int = 12 * DAY) -> Values:
 @given(loads(), st.integers(1, 3 * DAY))
 def test_any_series_is_forecast_or_refused_by_name_with_bands_in_order(values: Values, count: int) -> None:
     told = forecast(Series(0.0, STEP, values), count)
-    known = np.isfinite(values) & (values >= 0)
+    known = (values >= 0) & (values <= HIGHEST)
     assert len(told.values) == (count if known.any() else 0)
     if not len(told.values):
         assert told.said
@@ -54,6 +54,8 @@ def test_any_series_is_forecast_or_refused_by_name_with_bands_in_order(values: V
     assert (told.values <= told.p90).all()
     assert (told.p90 <= told.p99).all()
     assert told.start == len(values) * STEP
+    judged = [(card.model, card.horizon) for card in told.cards]
+    assert len(judged) == len(set(judged)), "nobody is judged twice"
     if np.isinf(values).any() or (values < 0).any():
         assert any("left out" in line for line in told.said)
 

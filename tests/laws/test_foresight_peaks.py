@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from neap.common.runtime.plugins import load
-from neap.foresight.peaking import Hosts, Predictor, cleaned, foreseen, moments
+from neap.foresight.peaking import Hosts, Predictor, foreseen, moments
 
 PLUGINS: Final = load("neap.foresight.peaks", Predictor)
 NAMES: Final = sorted(PLUGINS)
@@ -69,7 +69,7 @@ def test_more_margin_never_foresees_less(name: str, samples: np.ndarray) -> None
 @given(samples=BROKEN)
 def test_whatever_is_broken_the_answer_is_a_number_or_unknown(name: str, samples: np.ndarray) -> None:
     with np.errstate(all="raise", over="ignore", under="ignore"):
-        fit, _ = cleaned(samples)
+        fit = np.where((samples >= 0) & (samples <= 2.0**53), samples, np.nan)
         found = foreseen(PLUGINS[name], hosts_of(fit))
     assert not np.isinf(found).any()
     assert (found[~np.isnan(found)] >= 0).all()

@@ -16,7 +16,7 @@ from neap.common.errors import InputError
 from neap.common.units import DAY
 from neap.foresight.cron import bounded, in_force, parse_bound
 from neap.foresight.manners import MANNERS, Judge
-from neap.foresight.scaling import Load, Rules, Wishes, decide
+from neap.foresight.scaling import Load, Rules, StabilizationWindow, decide
 from neap.foresight.scaling_replay import rehearse
 
 AMOUNTS = st.floats(0, 1e4, allow_nan=False)
@@ -44,7 +44,7 @@ def loads(draw: st.DrawFn) -> Load:
 
 @given(st.lists(loads(), min_size=1, max_size=12), rules())
 def test_desired_is_always_within_bounds(life: list[Load], given_: Rules) -> None:
-    wishes = Wishes()
+    wishes = StabilizationWindow()
     for place, load in enumerate(life):
         assert given_.least <= decide(15.0 * place, load, given_, wishes).desired <= given_.most
 
@@ -57,7 +57,7 @@ def test_more_load_never_means_fewer_replicas(
     higher = replace(load, use=load.use + more, expected=expected, burst=load.burst + burst)
     found = []
     for last in (load, higher):
-        wishes = Wishes()
+        wishes = StabilizationWindow()
         for place, each in enumerate(before):
             decide(15.0 * place, each, given_, wishes)
         found.append(decide(15.0 * len(before), last, given_, wishes).desired)
@@ -67,7 +67,7 @@ def test_more_load_never_means_fewer_replicas(
 @given(st.lists(loads(), min_size=1, max_size=12), rules())
 def test_prediction_only_ever_adds(life: list[Load], given_: Rules) -> None:
     """Whatever is foretold, desired is no less than what native alone comes to from the same replicas."""
-    with_, alone = Wishes(), Wishes()
+    with_, alone = StabilizationWindow(), StabilizationWindow()
     for place, load in enumerate(life):
         at = 15.0 * place
         blind = replace(load, expected=None, unlikely=None, burst=0.0)
@@ -77,7 +77,7 @@ def test_prediction_only_ever_adds(life: list[Load], given_: Rules) -> None:
 @given(st.floats(0, 1e3), st.integers(1, 300), rules(), MAYBE)
 def test_a_constant_load_comes_to_rest(use: float, now: int, given_: Rules, expected: float | None) -> None:
     """No flapping: at most one turn, and once it rests it rests."""
-    given_, wishes, seen = replace(given_, up=1.0, down=1.0), Wishes(), [now]
+    given_, wishes, seen = replace(given_, up=1.0, down=1.0), StabilizationWindow(), [now]
     for place in range(120):
         seen.append(decide(15.0 * place, Load(use, seen[-1], seen[-1], expected), given_, wishes).desired)
     moves = [after - before for before, after in pairwise(seen) if after != before]
@@ -92,9 +92,9 @@ def test_bad_input_is_named_and_nothing_else_comes_out(
     load, given_ = Load(use, now, ready, expected), Rules(target, 1.0)
     if load.flaw or given_.flaw:
         with pytest.raises(InputError, match=r"\w"):
-            decide(0.0, load, given_, Wishes())
+            decide(0.0, load, given_, StabilizationWindow())
     else:
-        assert 1 <= decide(0.0, load, given_, Wishes()).desired <= 100
+        assert 1 <= decide(0.0, load, given_, StabilizationWindow()).desired <= 100
 
 
 @given(

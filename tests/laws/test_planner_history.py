@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neap.common.runtime.machine import Tick
-from neap.common.units import DAY, MINUTE
+from neap.common.units import DAY, HOUR, MINUTE
 from neap.foresight.histogram import CPU, MEMORY, Histogram
 from neap.foresight.series import Series
-from neap.foresight.windows import Windows, group
+from neap.foresight.windows import group
 from neap.planner.core.history.codes import MOST, WHOLE, counted, decoded, encoded, uncounted
+from neap.planner.core.history.hours import Hours
 from neap.planner.core.history.past import joined
 from tests.unit.history_world import CART, GIB, START, HistoryWorld
 
@@ -25,6 +26,7 @@ CLOSE = 4e-4
 NOW = 1_700_000_000.0
 
 cores = st.floats(0.0, 64.0, allow_subnormal=False)
+some_cores = st.one_of(st.just(0.0), st.floats(2**-11, 64.0))  # a mean below 2^-16 is kept as zero
 some_bytes = st.one_of(st.just(0), st.integers(1 << 17, 1 << 38))  # a mean below 4 KiB is kept as zero
 ages = st.floats(0.0, 40 * DAY)
 samples = st.lists(st.tuples(cores, ages, st.floats(0.01, 100.0)), min_size=1, max_size=30)
@@ -45,12 +47,9 @@ def histogram(of: Sequence[tuple[float, float, float]]) -> Histogram:
 def test_the_order_of_samples_does_not_matter(of: list[tuple[float, float, float]], random: Any, share: float) -> None:
     shuffled = list(of)
     random.shuffle(shuffled)
-    one, other, middle = histogram(of), histogram(shuffled), len(of) // 2
-    merged = histogram(of[:middle] or of[:1])
-    merged.merge(histogram(of[middle:] if middle else of[1:] or of[:1]))
-    assert one.total(NOW) == pytest.approx(other.total(NOW))
-    if middle:
-        assert one.total(NOW) == pytest.approx(merged.total(NOW))
+    one, other = histogram(of), histogram(shuffled)
+    weights = [found.weights.sum() * 2 ** ((found.reference - NOW) / DAY) for found in (one, other)]
+    assert weights[0] == pytest.approx(weights[1])
     sure = [found.percentile(share) for found in (one, other)]
     edge = np.cumsum(one.weights) / max(one.weights.sum(), 1e-300)
     if np.abs(edge - share).min() > 1e-9:  # not just between two buckets
@@ -75,20 +74,23 @@ def test_a_bucket_holds_what_lies_in_it(value: float, buckets: Any) -> None:
     assert value < buckets.ends[index] or index == len(buckets) - 1
 
 
-@given(st.lists(st.tuples(st.floats(0, 10 * 3600), cores), max_size=40), st.randoms(use_true_random=False))
-def test_windows_do_not_overlap_and_each_sample_counts_in_one(of: list[tuple[float, float]], random: Any) -> None:
-    one, other = Windows(), Windows()
-    for at, value in of:
-        one.add(at, value)
-    random.shuffle(of)
-    for at, value in of:
-        other.add(at, value)
-    assert sum(count for count, *_ in one.sums.values()) == len(of)
-    starts = [start for start, _ in one.items()]
-    assert all(start % 3600 == 0 for start in starts)
-    assert starts == [start for start, _ in other.items()] == sorted(set(starts))
-    assert [value for _, value in one.items("max")] == [value for _, value in other.items("max")]
-    assert [value for _, value in one.items()] == pytest.approx([value for _, value in other.items()])
+@given(st.lists(st.tuples(st.integers(0, 9), cores), max_size=40), st.randoms(use_true_random=False))
+def test_an_hour_is_made_of_its_own_samples_whatever_order_they_come_in(
+    of: list[tuple[int, float]], random: Any
+) -> None:
+    one, other, ring = Hours(1, "cpu", 1), Hours(1, "cpu", 1), range(10)
+    for hours, samples in ((one, of), (other, random.sample(of, len(of)))):
+        for hour, value in samples:
+            assert hours.add(hour, np.zeros(1, np.intp), np.array([value]))
+    own = {hour: [value for at, value in of if at == hour] for hour in ring}
+    known = [hour for hour in ring if own[hour]]
+    for how, wanted in (("avg", lambda values: sum(values) / len(values)), ("max", max)):
+        for hours in (one, other):
+            told = hours.series(0, how, 10)
+            assert told.start == (known[0] * HOUR if known else told.start)
+            found = {round(told.start / HOUR) + i: v for i, v in enumerate(told.values) if not math.isnan(v)}
+            assert sorted(found) == known
+            assert list(found.values()) == pytest.approx([wanted(own[hour]) for hour in known], rel=0.001, abs=1e-4)
 
 
 @given(
@@ -127,7 +129,7 @@ def test_spans_that_were_told_stay_told(told: list[tuple[int, int]]) -> None:
     assert all(a[1] < b[0] for a, b in pairwise(spans))
 
 
-minutes = st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["n1", "n2"]), cores, some_bytes), max_size=16)
+minutes = st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["n1", "n2"]), some_cores, some_bytes), max_size=16)
 
 
 def lived(reports: Sequence[tuple[int, str, float, int]], *, upset: Sequence[tuple[str, Any]] = ()) -> HistoryWorld:

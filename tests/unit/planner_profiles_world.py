@@ -51,6 +51,9 @@ class Remembered:
     def container(self, key: str, container: str) -> ContainerRecord | None:
         return self.parts.get(key, {}).get(container)
 
+    def nodes(self) -> Sequence[str]:
+        return ()
+
     def containers(self, key: str) -> Sequence[str]:
         return sorted(self.parts.get(key, {}))
 

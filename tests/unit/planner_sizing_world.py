@@ -33,8 +33,9 @@ from neap.foresight.histogram import MEMORY as MEMORY_BUCKETS
 from neap.foresight.histogram import Histogram
 from neap.foresight.rule import Rule
 from neap.foresight.series import Series
+from neap.foresight.sizing import Kill
 from neap.planner.core.cluster import Cluster
-from neap.planner.core.record import ContainerRecord, OutOfMemory, Used
+from neap.planner.core.record import ContainerRecord, Used
 from neap.planner.core.sizing.desk import SizingDesk
 from neap.planner.core.sizing.settings import SizingSettings
 from neap.planner.core.wishes import Wishes
@@ -61,7 +62,7 @@ class Kept:
         cores: Sequence[float],
         gib: Sequence[float],
         last: float,
-        ooms: Sequence[OutOfMemory] = (),
+        ooms: Sequence[Kill] = (),
         startup: float = float("nan"),
     ) -> None:
         """By hour, up to `last`."""
@@ -79,6 +80,9 @@ class Kept:
 
     def container(self, key: str, container: str) -> ContainerRecord | None:
         return self.parts.get(key) if container == "main" else None
+
+    def nodes(self) -> Sequence[str]:
+        return ()
 
     def containers(self, key: str) -> Sequence[str]:
         return ["main"] if key in self.parts else []

@@ -10,7 +10,7 @@ import pytest
 from neap.common.units import DAY, HOUR, MINUTE
 from neap.foresight.histogram import CPU, MEMORY, Histogram, Histograms
 from neap.foresight.series import Series
-from neap.foresight.windows import Windows, group
+from neap.foresight.windows import group
 
 NOW = 1_694_278_758.0
 
@@ -28,7 +28,6 @@ def test_the_percentile_is_katalysts_to_the_last_digit(ago: float, told: float) 
     assert one.percentile(0.9) == pytest.approx(told, rel=1e-6)
     many = Histograms(3, CPU, DAY)
     many.add(np.array([1, 1]), np.array([20.0, 10.0]), np.array([NOW - ago, NOW]), np.array([1000.0, 1.0]))
-    assert many.percentiles(np.array([1]), (0.9,))[0, 0] == pytest.approx(told, rel=1e-6)
     assert many.of(1).percentile(0.9) == pytest.approx(told, rel=1e-6)
 
 
@@ -59,32 +58,11 @@ def test_ten_years_without_a_sample_leave_only_the_newest() -> None:
 
 def test_samples_of_80_100_and_120_come_to_100_120_or_300() -> None:
     """Requirement 004-15."""
-    hour = Windows(HOUR)
-    for minute, value in ((0, 80.0), (30, 100.0), (59, 120.0)):
-        hour.add(16 * HOUR + minute * MINUTE, value)
-    assert [hour.items(how) for how in ("avg", "max", "sum")] == [
-        [(16 * HOUR, 100.0)], [(16 * HOUR, 120.0)], [(16 * HOUR, 300.0)],
-    ]  # fmt: skip
-
-
-def test_a_late_sample_opens_its_own_hour_and_too_few_samples_make_none() -> None:
-    """Requirement 004-16."""
-    hours = Windows(HOUR, least=2)
-    for at, value in ((16.0, 1.0), (16.9, 3.0), (17.2, 5.0), (18.0, 7.0), (18.99, 9.0)):
-        hours.add(at * HOUR, value)
-    assert hours.items() == [(16 * HOUR, 2.0), (18 * HOUR, 8.0)]  # 17:00 has one sample: absent, not zero
-    assert hours.add(17.5 * HOUR, 6.0) == 17 * HOUR
-    assert hours.items() == [(16 * HOUR, 2.0), (17 * HOUR, 5.5), (18 * HOUR, 8.0)]
-    assert hours.add(17.5 * HOUR, math.nan) is None
-    assert hours.add(-1e6 * HOUR, 1.0) is None  # older than what is kept
-    assert list(hours.series("max").values) == [3.0, 6.0, 9.0]
-
-
-def test_a_gap_between_windows_is_unknown() -> None:
-    hours = Windows(HOUR)
-    hours.add(0.5 * HOUR, 1.0)
-    hours.add(3.5 * HOUR, 2.0)
-    assert np.isnan(hours.series().values[1:3]).all()
+    values = np.full(60, math.nan)
+    values[[0, 30, 59]] = 80.0, 100.0, 120.0
+    hour = group(Series(16 * HOUR, MINUTE, values), HOUR, MINUTE)
+    assert (hour.windows.tolist(), hour.counts.tolist()) == ([16], [3.0])
+    assert (hour.means[0], hour.highest[0], hour.sums[0]) == (100.0, 120.0, 300.0)
 
 
 def test_values_of_any_step_fall_into_windows() -> None:

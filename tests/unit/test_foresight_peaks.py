@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neap.foresight.peaking import SHORTEST, Hosts, Outcome, cleaned, foreseen, judged, moments
+from neap.foresight.peaking import SHORTEST, Hosts, Outcome, foreseen, judged, moments
 from neap.foresight.peaks import nsigma, ranges
 from tests.bench import peaks
 
@@ -69,12 +69,6 @@ def test_the_curve_is_made_of_the_predictors_own_answers(hosts: np.ndarray) -> N
 
 def test_every_predictor_is_found_by_its_place() -> None:
     assert set(peaks.plugins()) == {"limit_share", "max_of", "nsigma", "ranges", "rc_like"}
-
-
-def test_what_cannot_be_is_unknown_and_named() -> None:
-    fit, flaws = cleaned(np.array([1.0, -1.0, np.inf, np.nan, 0.0, -np.inf]))
-    assert np.isnan(fit).tolist() == [False, True, True, True, False, True]
-    assert flaws == {"negative": 2, "beyond": 1}
 
 
 @pytest.mark.parametrize("predictor", [nsigma.PLUGIN, ranges.PLUGIN])

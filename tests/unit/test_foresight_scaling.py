@@ -19,7 +19,7 @@ from neap.foresight.scaling import (
     Decision,
     Load,
     Rules,
-    Wishes,
+    StabilizationWindow,
     decide,
     look_ahead,
     native,
@@ -33,7 +33,7 @@ BUSY = Load(use=2.7, now=3, ready=3)
 
 
 def once(load: Load, rules: Rules) -> Decision:
-    return decide(0.0, load, rules, Wishes())
+    return decide(0.0, load, rules, StabilizationWindow())
 
 
 def test_native_counts_as_the_autoscaler() -> None:
@@ -66,7 +66,7 @@ def test_the_vector_of_the_requirements() -> None:
 
 
 def test_an_absurd_prediction_stays_below_most_however_long_it_lasts() -> None:
-    wishes, now = Wishes(), 3
+    wishes, now = StabilizationWindow(), 3
     for at in range(20):
         now = decide(at * 15.0, Load(2.7, now, now, expected=300.0), CORE, wishes).desired
         assert now <= CORE.most
@@ -98,7 +98,7 @@ def test_replicas_are_there_before_the_rush() -> None:
     eight = 20 * 3600.0
     rules = Rules(target=0.7, full=1.0, most=50)
     for follows in (True, False):
-        wishes, now, starting, first, late = Wishes(), 4, list[tuple[float, int]](), 0.0, 0.0
+        wishes, now, starting, first, late = StabilizationWindow(), 4, list[tuple[float, int]](), 0.0, 0.0
         at = eight - 1800.0 + 7.0
         while at < eight + 900.0:
             ready = now - sum(more for when, more in starting if when > at)
@@ -123,7 +123,7 @@ def test_replicas_are_there_before_the_rush() -> None:
 
 
 def test_scaling_down_waits_for_the_last_minutes_and_up_does_not() -> None:
-    wishes, now, seen = Wishes(), 10, list[int]()
+    wishes, now, seen = StabilizationWindow(), 10, list[int]()
     for at in range(0, 720, 60):
         found = decide(float(at), Load(7.0 if at == 0 else 2.1, now, now), Rules(0.7, 1.0, most=50), wishes)
         now = found.desired

@@ -15,9 +15,10 @@ from neap.common.runtime.machine import Arrived, Count, Delete, Instruction, Put
 from neap.common.units import DAY, HOUR
 from neap.foresight.series import Series, Values
 from neap.planner.core.cluster import Cluster
-from neap.planner.core.forecasting import Forecasting, Forecasts
-from neap.planner.core.forecasting.gathering import SeriesName, added
+from neap.planner.core.forecasting.desk import Forecasts
+from neap.planner.core.forecasting.gathering import SeriesName, added, series_of
 from neap.planner.core.forecasting.scoring import Score
+from neap.planner.core.forecasting.settings import Forecasting
 from neap.planner.core.record import ContainerRecord, How
 
 STEP, STEPS = 300.0, 288
@@ -30,7 +31,7 @@ class Known:
     """A record of plain values."""
 
     totals: dict[str, Series] = field(default_factory=dict)
-    nodes: dict[str, Series] = field(default_factory=dict)
+    by_node: dict[str, Series] = field(default_factory=dict)
     tracked: list[str] = field(default_factory=list)
 
     def total(self, key: str, resource: str) -> Series | None:
@@ -43,7 +44,10 @@ class Known:
         self.tracked.append(key)
 
     def node(self, node: str, resource: str, how: How = "avg") -> Series | None:
-        return self.nodes.get(f"{node}/{resource}")
+        return self.by_node.get(f"{node}/{resource}")
+
+    def nodes(self) -> Sequence[str]:
+        return sorted({key.partition("/")[0] for key in self.by_node})
 
     def container(self, key: str, container: str) -> ContainerRecord | None:
         return None
@@ -181,7 +185,7 @@ def test_no_more_series_than_there_may_be() -> None:
 
 
 def test_a_pool_is_its_nodes_together_and_the_cluster_is_all() -> None:
-    record = Known(nodes={f"n{number}/cpu": a_day_shaped(3, seed=number) for number in range(3)})
+    record = Known(by_node={f"n{number}/cpu": a_day_shaped(3, seed=number) for number in range(3)})
     cluster = Cluster()
     for number in range(3):
         labels = {"neap.io/pool": "web"} if number < 2 else {}
@@ -201,6 +205,26 @@ def test_a_pool_is_its_nodes_together_and_the_cluster_is_all() -> None:
 
 def line(values: Sequence[float], start: float = 0.0) -> Series:
     return Series(start, STEP, np.array(values, dtype=np.float64))
+
+
+def test_a_pool_whose_name_no_subject_can_have_is_forecast_for_desks_and_told_nobody() -> None:
+    cluster = Cluster()
+    cluster.hear(Arrived(NOW, NodeObject(at=NOW, source="test", node="n1", labels={"neap.io/pool": "gpu_a100"})))
+    desk = Forecasts(lambda: Forecasting(forget=DAY), cluster, Known(by_node={"n1/cpu": a_day_shaped(7)}))
+    desk.hear(Tick(NOW, "x"))
+    pool: SeriesName = (CLUSTER_SCOPE, "NodePool", "gpu_a100", "cpu")
+    desk.want(pool, DAY)
+    assert counted(desk.plan(NOW)) == {"no subject": 1}
+    assert desk.of(pool) is not None
+    assert not desk.plan(NOW + DAY + HOUR), "there is nothing to take back"
+    desk.validate()
+
+
+def test_what_a_node_that_is_gone_used_stays_in_the_past_of_the_cluster() -> None:
+    record = Known(by_node={"n1/cpu": line([1.0, 1.0, 1.0]), "gone/cpu": line([2.0, 2.0, 2.0])})
+    found = series_of((CLUSTER_SCOPE, *CLUSTER, "cpu"), Cluster(), record)
+    assert found is not None
+    assert found.values.tolist() == [3.0, 3.0, 3.0]
 
 
 def test_nodes_that_come_and_go_use_nothing_while_they_are_away_and_short_holes_are_filled() -> None:

@@ -13,6 +13,7 @@ from neap.common.model.qos import QosClass
 from neap.common.runtime.machine import Failed, Later, Put, Tick
 from neap.common.units import DAY, MINUTE
 from neap.planner.core.history.desk import TellHistory
+from neap.planner.core.history.hours import Hours
 from neap.planner.core.history.settings import Settings
 from neap.planner.core.record import ContainerRecord
 from tests.unit.history_world import CART, GIB, HOUR, MIB, SMALL, START, HistoryWorld
@@ -24,6 +25,26 @@ def cart(world: HistoryWorld, container: str = "main") -> ContainerRecord:
     found = world.history.container(CART, container)
     assert found is not None
     return found
+
+
+def test_a_kill_is_noted_once_though_an_older_report_comes_after_it() -> None:
+    world = HistoryWorld()
+    world.place("a", "n1")
+    for minute, kills in ((1, 0), (3, 1), (2, 0), (4, 1)):
+        world.report(START + minute * MINUTE, {"a": (1.0, GIB)}, now=START + 4 * MINUTE, kills={"a": kills})
+    assert len(cart(world).ooms) == 1
+
+
+def test_a_late_sample_opens_its_own_hour_and_too_few_samples_make_none() -> None:
+    """Requirement 004-16."""
+    hours, row = Hours(1, "cpu", least=2), np.zeros(1, np.intp)
+    for hour, value in ((16, 1.0), (16, 3.0), (17, 5.0), (19, 7.0), (19, 9.0)):
+        assert hours.add(hour, row, np.array([value]))
+    assert list(hours.series(0, "avg", 20).values) == pytest.approx([2.0, np.nan, np.nan, 8.0], rel=CLOSE, nan_ok=True)
+    assert hours.add(17, row, np.array([6.0]))
+    assert list(hours.series(0, "avg", 20).values) == pytest.approx([2.0, 5.5, np.nan, 8.0], rel=CLOSE, nan_ok=True)
+    assert list(hours.series(0, "max", 20).values) == pytest.approx([3.0, 6.0, np.nan, 9.0], rel=CLOSE, nan_ok=True)
+    assert not hours.add(16 - 14 * 24, row, np.array([1.0])), "older than what is kept"
 
 
 def test_a_service_is_the_sum_of_its_replicas_and_a_container_their_mean() -> None:

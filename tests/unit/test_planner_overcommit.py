@@ -26,7 +26,8 @@ from neap.foresight.series import Series
 from neap.planner.core.cluster import Cluster
 from neap.planner.core.machine import PlannerMachine
 from neap.planner.core.overcommitting.desk import OvercommitDesk
-from neap.planner.core.overcommitting.recent import STEP, Recent
+from neap.planner.core.overcommitting.recent import Recent
+from neap.planner.core.record import STEP
 from neap.planner.core.wishes import Wishes
 from neap.planner.settings import Settings
 from neap.planner.wiring import tunable

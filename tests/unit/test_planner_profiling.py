@@ -263,6 +263,14 @@ def test_a_service_that_is_gone_is_forgotten_in_time() -> None:
     assert world.desk.answer(replace(_request(), name="feed")).profile is None
 
 
+def test_a_stored_profile_under_a_key_that_is_none_is_nobodys() -> None:
+    world = World(forget=HOUR)
+    odd = ServiceProfile(at=START, source="planner", key="odd", version="1", used={"cpu": 10.0})
+    world.hear(Arrived(START, odd, "shop.Deployment.feed"))
+    world.live(3, step=HOUR)
+    assert not world.puts
+
+
 def _request() -> Any:
     from neap.common.model.profile import ProfileRequest
 

@@ -24,7 +24,8 @@ from neap.common.units import DAY, HOUR
 from neap.foresight.scaling import BY_LEAST
 from neap.foresight.series import Series
 from neap.planner.core.cluster import Cluster
-from neap.planner.core.forecasting import Forecasting, Forecasts
+from neap.planner.core.forecasting.desk import Forecasts
+from neap.planner.core.forecasting.settings import Forecasting
 from neap.planner.core.record import ContainerRecord, How
 from neap.planner.core.scaling.counting import NO_FORECAST, NO_REPLICA, NO_REQUEST, NO_USE
 from neap.planner.core.scaling.desk import ScalingDesk
@@ -58,6 +59,9 @@ class Known:
 
     def container(self, key: str, container: str) -> ContainerRecord | None:
         return None
+
+    def nodes(self) -> Sequence[str]:
+        return ()
 
     def containers(self, key: str) -> Sequence[str]:
         return ()
@@ -199,6 +203,17 @@ def test_policy_switches_a_service_off_and_its_plan_is_taken_away() -> None:
     (plan,) = world.look(0.7)
     assert (plan.mode, plan.desired) == (ScaleMode.AUTO, 9)
     assert BY_LEAST in plan.flags
+
+
+def test_what_a_manner_may_cost_changes_for_services_that_are_scaled_already() -> None:
+    world = World()
+    world.add(2)
+    world.look(0.7)
+    generous = an_edition({"scaling.allowance": 0.5, "scaling.memory": DAY})
+    world.hear(Arrived(world.at, a_policy("generous", generous, room="planner")))
+    world.look(0.7)
+    judge = world.desk._scaled[KEY].judge
+    assert (judge.allowance, judge.memory) == (0.5, DAY)
 
 
 def test_a_new_life_goes_on_from_what_was_told_and_takes_away_what_is_no_more() -> None:

@@ -13,7 +13,7 @@ from neap.common.model.recommendation import Resized, ResizeHow
 from neap.common.model.resource import CPU, MEMORY
 from neap.common.runtime.machine import Arrived
 from neap.common.units import DAY, GIB, HOUR
-from neap.planner.core.record import OutOfMemory
+from neap.foresight.sizing import Kill
 from neap.planner.core.sizing.settings import SizingSettings
 from tests.unit.planner_sizing_world import FEED, START, World
 
@@ -179,7 +179,7 @@ def test_what_got_worse_is_taken_back_with_both_numbers(measure: dict[str, Any],
 def test_a_kill_is_enough_at_once() -> None:
     world = applied()
     world.at += 60
-    world.weeks(ooms=[OutOfMemory(world.at, "feed-1", 2 * GIB)])
+    world.weeks(ooms=[Kill(world.at, "feed-1", 2 * GIB)])
     world.plan()
     assert world.told[FEED].state == "rolled back"
     assert "OOM kills 1" in world.told[FEED].why
@@ -314,7 +314,7 @@ def test_a_word_of_the_gateway_waits_until_the_past_is_read() -> None:
 def test_one_replica_out_of_memory_lifts_all() -> None:
     world = ready()
     low = world.target(resource=MEMORY)
-    world.weeks(ooms=[OutOfMemory(world.at, "feed-1", 4 * GIB)])
+    world.weeks(ooms=[Kill(world.at, "feed-1", 4 * GIB)])
     world.live(1.1)
     assert world.target(resource=MEMORY) >= 4.8 * GIB > low
     assert world.told[FEED].containers[0].worst_replica == "feed-1"
@@ -348,6 +348,15 @@ def test_a_service_without_pods_is_forgotten_after_a_while() -> None:
     world.end("feed-0", "feed-1")
     world.live(3, step=600)
     assert FEED in world.told
+    world.at += 15 * DAY
+    world.live(1.1)
+    assert FEED not in world.told
+
+
+def test_a_service_that_was_gone_before_the_planner_came_is_forgotten_too() -> None:
+    world = World(ready().told)
+    world.live(3, step=600)
+    assert FEED in world.told, "its pods may come back"
     world.at += 15 * DAY
     world.live(1.1)
     assert FEED not in world.told

@@ -267,6 +267,19 @@ def test_a_pool_that_is_switched_off_is_forgotten() -> None:
     assert [one.key.subject for one in said if isinstance(one, Delete)] == ["web"]
 
 
+def test_a_pool_whose_name_no_subject_can_have_is_counted_and_the_others_go_on() -> None:
+    room = a_room()
+    everywhere = Edition(version=1, at=0.0, tier=Tier.CLUSTER, patch=PATCH)
+    room.tell(
+        Arrived(NOW, PolicyDocument(at=0.0, source="console", room="planner", name="all", editions=(everywhere,)))
+    )
+    room.nodes("g1", "g2", pool="gpu_a100")
+    pool, said = room.plan()
+    assert pool is not None
+    assert pool.pool == "web"
+    assert [one.metric for one in said if isinstance(one, Count)][:1] == ["neap_planner_tide_unnameable_total"]
+
+
 @pytest.mark.parametrize(
     "known",
     [Known(cores=None), Known(ahead=(math.nan,) * 300), Known(ahead=()), Known(cores=math.inf), Known(ahead=None)],

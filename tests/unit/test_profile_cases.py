@@ -34,8 +34,12 @@ from neap.common.model.profile import (
     spd_request,
 )
 from neap.common.model.qos import QosClass
+from neap.common.model.resource import CPU
+from neap.common.units import HOUR
 from neap.console.core.descriptor import descriptor, read, text_of
-from neap.foresight.windows import Windows
+from neap.foresight.series import Series
+from neap.foresight.windows import group, window_of
+from neap.planner.core.history.hours import Hours
 from neap.planner.core.profiling.judging import judge
 from neap.planner.core.profiling.portrait import grouped
 from neap.scheduler.core.choice.rating import rate, rate_by_limit
@@ -90,11 +94,20 @@ def rated(*left: float) -> list[float]:
     return rate(np.array(left, dtype=float)).tolist()
 
 
-def windowed(how: Any, *samples: tuple[float, float], least: int = 1) -> list[tuple[float, float]]:
-    made = Windows(least=least)
+def windowed(how: str, *samples: tuple[float, float], least: int = 1) -> list[tuple[float, float]]:
+    """As the planner keeps what a container used; milli-cores."""
+    hours = Hours(1, CPU, least)
     for at, value in samples:
-        made.add(at, value)
-    return made.items(how)
+        hours.add(window_of(at, HOUR), np.zeros(1, np.intp), np.array([value / 1000]))
+    told = hours.series(0, how, window_of(max(at for at, _ in samples), HOUR) + 1)
+    return [(told.start + i * HOUR, round(v * 1000, 6)) for i, v in enumerate(told.values) if not math.isnan(v)]
+
+
+def summed(*samples: tuple[float, float]) -> list[float]:
+    values = np.full(3600, math.nan)
+    for at, value in samples:
+        values[int(at - AUGUST)] = value
+    return group(Series(AUGUST, 1.0, values), HOUR, 1.0).sums.tolist()
 
 
 def as_yaml(status: DescriptorStatus) -> str:
@@ -154,7 +167,7 @@ CASES: Final[dict[str, tuple[Callable[[], Any], Any]]] = {
     "004-14": (lambda: as_yaml(status_of(a_profile(), types().values())), GOLDEN),
     "004-15 avg": (lambda: windowed("avg", *SAMPLES), [(AUGUST, 100)]),
     "004-15 max": (lambda: windowed("max", *SAMPLES), [(AUGUST, 120)]),
-    "004-15 sum": (lambda: windowed("sum", *SAMPLES), [(AUGUST, 300)]),
+    "004-15 sum": (lambda: summed(*SAMPLES), [300]),
     "004-16 a late sample is in its own window": (lambda: windowed("avg", *LATE), [(AUGUST, 100), (AUGUST + 3600, 7)]),
     "004-16 too few are absent": (lambda: windowed("avg", *LATE, least=2), [(AUGUST, 100)]),
     "004-42 network, per pod": (lambda: of_kind(KINDS["neap.io/network"], 100, 4, "M3"), 400),

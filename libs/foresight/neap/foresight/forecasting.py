@@ -141,7 +141,7 @@ class _Backtest:
         return whole
 
     def cards(self) -> tuple[ReportCard, ...]:
-        """Of who speaks, over the whole path and over the first hour; then of the others, the better first."""
+        """Of who speaks, over the whole path and over the first hour; then of the two everybody knows, and the best."""
         seasonal = self._named(SEASONAL)
         naive = self._named(NAIVE)
         ours, speaks, trials = self.trials.error(self.mixture), self.speaking, self.trials
@@ -161,14 +161,12 @@ class _Backtest:
             for last in dict.fromkeys((int(trials.leads[-1]), min(int(trials.leads[-1]), trials.hour)))
         ]
         each = [(trials.error(self.paths[place]), name) for place, name in enumerate(self.names)]
-        best = [name for error, name in sorted((error, name) for error, name in each if error is not None)][
-            :MOST_OTHERS
-        ]
-        shown = dict.fromkeys((SEASONAL, NAIVE, *best))
+        best = [name for _, name in sorted((error, name) for error, name in each if error is not None)]
+        shown = dict.fromkeys((SEASONAL, NAIVE, *best[:MOST_OTHERS]))
         rest = [
             trials.card(name, self._named(name), seasonal=seasonal, naive=naive, why="")
             for name in shown
-            if name in self.names and trials.error(self._named(name)) is not None
+            if name != title and name in best
         ]
         return (*first, *rest)
 

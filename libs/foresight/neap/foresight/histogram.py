@@ -15,7 +15,6 @@ recommender and of the Vertical Pod Autoscaler before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -100,21 +99,14 @@ class Histogram:
         np.add.at(self.weights, self.buckets.index(values[taken]), counted)
         return int(taken.sum())
 
-    def merge(self, other: Histogram) -> None:
-        """Count all samples of another one with the same buckets and half-life."""
-        assert (self.buckets, self.half_life) == (other.buckets, other.half_life), "histograms of another kind"
-        if math.isfinite(other.latest):
-            self._see(other.latest)
-            self.weights += other.weights * np.exp2((other.reference - self.reference) / self.half_life)
-
     def percentile(self, share: Ratio) -> float:
         """What `share` (0..1) of all weight lies below; NaN if there is nothing."""
-        unit = np.array([self._unit])
-        return float(percentiles(self.weights[np.newaxis], unit, self.buckets, (share,))[0, 0])
-
-    def total(self, at: Seconds) -> float:
-        """All weight, as seen from a time not before the newest sample."""
-        return float(self.weights.sum() * np.exp2((self.reference - at) / self.half_life))
+        present = np.flatnonzero(self.weights >= EPSILON * self._unit)
+        if not len(present):
+            return math.nan
+        reached = np.cumsum(self.weights)
+        first = int((reached >= share * reached[-1]).argmax())
+        return float(self.buckets.ends[np.clip(first, present[0], present[-1])])
 
     @property
     def is_empty(self) -> bool:
@@ -128,9 +120,8 @@ class Histogram:
     @property
     def _unit(self) -> float:
         """What a sample of the newest time weighs, seen from the reference; infinite where there is none."""
-        return (
-            float(np.exp2((self.latest - self.reference) / self.half_life)) if math.isfinite(self.latest) else math.inf
-        )
+        known = math.isfinite(self.latest)
+        return float(np.exp2((self.latest - self.reference) / self.half_life)) if known else math.inf
 
     def _see(self, at: Seconds) -> None:
         if not math.isfinite(self.latest):
@@ -162,12 +153,6 @@ class Histograms:
         counted = np.exp2((ats - self.reference) / self.half_life) * weights
         np.add.at(self.weights, (rows, self.buckets.index(values)), counted.astype(np.float32))
         np.maximum.at(self.latest, rows, ats)
-
-    def percentiles(self, rows: NDArray[np.intp], shares: Sequence[Ratio]) -> Values:
-        """[row, share] -> value; NaN for a row with nothing."""
-        unit = np.exp2((self.latest[rows] - self.reference) / self.half_life)
-        unit[self.latest[rows] == 0] = np.inf
-        return percentiles(self.weights[rows].astype(float), unit, self.buckets, shares)
 
     def of(self, row: int) -> Histogram:
         """A row by itself."""
@@ -214,17 +199,3 @@ class Histograms:
             if self.weights[:top, bucket].any():  # writing, even zeros, takes memory
                 self.weights[:top, bucket] *= np.float32(factor)
         self.reference = reference
-
-
-def percentiles(weights: Values, unit: Values, buckets: Buckets, shares: Sequence[Ratio]) -> Values:
-    """[row, share] -> value, of weights [row, bucket] and what a sample of now weighs in each row."""
-    present = weights >= EPSILON * unit[:, np.newaxis]
-    reached = np.cumsum(weights, axis=1)
-    lowest = present.argmax(axis=1)
-    highest = len(buckets) - 1 - present[:, ::-1].argmax(axis=1)
-    found = np.empty((len(weights), len(shares)))
-    for column, share in enumerate(shares):
-        first = (reached >= share * reached[:, -1:]).argmax(axis=1)
-        found[:, column] = buckets.ends[np.clip(first, lowest, highest)]
-    found[~present.any(axis=1)] = np.nan
-    return found

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from neap.common.units import DAY, HOUR, MINUTE, Ratio, Seconds
-from neap.foresight.scaling import NEAR, Load, Rules, Wishes, follow, replicas_for, wish_of
+from neap.foresight.scaling import NEAR, Load, Rules, StabilizationWindow, follow, predicted, wish_of
 
 SWAY: Final[Seconds] = 30 * MINUTE  # half-life
 BRIM: Final[Ratio] = 0.9  # of what replicas can do: beyond it is a near miss
@@ -46,6 +46,13 @@ class Manner:
     wary: bool = False  # of what is unlikely (the 99 % band) as well
     band: float = 0.0
     margin: float = 0.0
+
+    def followed(self, load: Load) -> Load:
+        """The load with as much of its forecast as is followed."""
+        if not self.ahead or load.expected is None:
+            return Load(load.use, load.now, load.ready, burst=load.burst)
+        unlikely = load.unlikely if self.wary else None
+        return Load(load.use, load.now, load.ready, self.ahead * load.expected, unlikely, load.burst)
 
 
 AUTOSCALER: Final = Manner("as the autoscaler")
@@ -105,7 +112,7 @@ class Shadow:
     paid: float = 0.0  # replicas x seconds, since it began
     changes: int = 0
     _starting: deque[tuple[Seconds, int]] = field(default_factory=deque)
-    _wishes: Wishes = field(default_factory=Wishes)
+    _window: StabilizationWindow = field(default_factory=StabilizationWindow)
 
     def live(self, at: Seconds, period: Seconds, load: Load, rules: Rules, start: Seconds, decay: Ratio) -> None:
         """The period that ends at `at` had this load; then the decision. `load.now` and `load.ready` are not read."""
@@ -119,13 +126,9 @@ class Shadow:
         self._take(at + start, self._desired(at, load, rules))
 
     def _desired(self, at: Seconds, load: Load, rules: Rules) -> int:
-        ahead = None
-        if self.manner.ahead and load.expected is not None:
-            expected = replicas_for(self.manner.ahead * load.expected, rules.target)
-            unlikely = load.unlikely if self.manner.wary and load.unlikely is not None else 0.0
-            ahead = max(expected, replicas_for(unlikely, rules.full))
+        ahead = predicted(self.manner.followed(load), rules)
         wish = wish_of(load.use, self.now, self.ready, ahead, load.burst, rules)
-        return follow(at, wish, self.now, rules, self._wishes)
+        return follow(at, wish, self.now, rules, self._window)
 
     @property
     def starting(self) -> int:
@@ -152,7 +155,7 @@ class Shadow:
 
 
 class Judge:
-    """See module docstring."""
+    """See module docstring. `memory` and `allowance` may change while it lives."""
 
     def __init__(
         self,
@@ -162,9 +165,9 @@ class Judge:
         allowance: Ratio = 0.03,
         settle: Seconds = HOUR,
     ) -> None:
-        self._memory, self._allowance, self._settle = memory, allowance, settle
+        self.memory, self.allowance, self._settle = memory, allowance, settle
         self.shadows = tuple(Shadow(manner) for manner in manners)
-        self.glance, self._manners = Glance(), manners
+        self.glance = Glance()
         self.own = Shadow(manners[0])  # lives under the manner in force
         self.reference = next(shadow for shadow in self.shadows if shadow.manner == AUTOSCALER)
         self._looked: Seconds = -math.inf
@@ -185,7 +188,7 @@ class Judge:
         self.glance.see(load.use, period, lead)
         if at >= self._looked + self._settle:
             self._looked, self.own.manner = at, self._best()
-        decay = 0.5 ** (period / self._memory)
+        decay = 0.5 ** (period / self.memory)
         quick = replace(rules, hold=lead)
         for shadow in (*self.shadows, self.own):
             manner = shadow.manner
@@ -194,7 +197,7 @@ class Judge:
 
     def _best(self) -> Manner:
         """Linear in the manners."""
-        own, base, share = self.own, self.reference, 1.0 + self._allowance
+        own, base, share = self.own, self.reference, 1.0 + self.allowance
         saved = own.cost <= share * base.cost and own.paid <= share * base.paid
         most = (1.0 + LENT if saved else share) * base.cost
         fit = [shadow for shadow in self.shadows if shadow.cost <= most and shadow.short <= self.reference.short]

@@ -27,7 +27,6 @@ HOUR: Final = 12  # steps
 AHEAD: Final = 24  # steps: a peak is that of the next two hours
 LONGEST: Final = 120  # steps of the past that are looked at
 SHORTEST: Final = 24  # steps of a host's total that have to be known
-BEYOND: Final = float(1 << 53)  # no amount is larger
 LEAST: Final = 6  # steps of one of those who run there; who is known for less is reckoned with what is asked for
 
 
@@ -111,13 +110,6 @@ def foreseen(predictor: Predictor, hosts: Hosts) -> Values:
     """What is reckoned with: never below what is used now, never above all limits; NaN where too little is known."""
     peak = np.maximum(np.minimum(predictor.peak(hosts), hosts.limit), hosts.now)
     return np.where(hosts.known >= SHORTEST, peak, np.nan)
-
-
-def cleaned(samples: Values) -> tuple[Values, dict[str, int]]:
-    """Samples as they can be, and how many could not, by why: negative ones and those beyond any are unknown."""
-    flaws = {"negative": int((samples < 0).sum()), "beyond": int((samples > BEYOND).sum())}
-    fit = np.where((samples >= 0) & (samples <= BEYOND), samples, np.nan)
-    return fit, {why: count for why, count in flaws.items() if count}
 
 
 class Outcome(NamedTuple):

@@ -99,8 +99,8 @@ class Decision:
 
 
 @dataclass(slots=True)
-class Wishes:
-    """The wishes of the last `hold` seconds: of any two the later stays, and the earlier only if it was higher."""
+class StabilizationWindow:
+    """The highest wish of the last `hold` seconds. Of any two the later is kept, and the earlier only if it was higher."""
 
     _kept: deque[tuple[Seconds, int]] = field(default_factory=deque)
 
@@ -139,7 +139,7 @@ def predicted(load: Load, rules: Rules) -> int | None:
     return max(replicas_for(load.expected, rules.target), replicas_for(load.unlikely or 0.0, rules.full))
 
 
-def decide(at: Seconds, load: Load, rules: Rules, wishes: Wishes) -> Decision:
+def decide(at: Seconds, load: Load, rules: Rules, window: StabilizationWindow) -> Decision:
     """See module docstring.
 
     Raises:
@@ -149,7 +149,7 @@ def decide(at: Seconds, load: Load, rules: Rules, wishes: Wishes) -> Decision:
         raise InputError(flaw)
     own, ahead = native(load.use, load.now, load.ready, rules), predicted(load, rules)
     wish = wish_of(load.use, load.now, load.ready, ahead, load.burst, rules)
-    held = wishes.add(at, wish, rules.hold)
+    held = window.add(at, wish, rules.hold)
     stepped = _stepped(wish, held, load.now, rules)
     desired = min(max(stepped, rules.least), rules.most)
     goal = wish if wish > load.now else held
@@ -171,9 +171,9 @@ def wish_of(use: float, now: int, ready: int, ahead: int | None, burst: float, r
     return max(wish, _beyond(replicas_for(burst, rules.full), now, rules)) if burst > 0 else wish
 
 
-def follow(at: Seconds, wish: int, now: int, rules: Rules, wishes: Wishes) -> int:
+def follow(at: Seconds, wish: int, now: int, rules: Rules, window: StabilizationWindow) -> int:
     """Where a wish leads: held, stepped, bounded."""
-    stepped = _stepped(wish, wishes.add(at, wish, rules.hold), now, rules)
+    stepped = _stepped(wish, window.add(at, wish, rules.hold), now, rules)
     return min(max(stepped, rules.least), rules.most)
 
 

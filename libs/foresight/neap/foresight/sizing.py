@@ -119,9 +119,14 @@ def whole(resource: str, value: float) -> int:
     return whole_memory(value) if resource == MEMORY else whole_cpu(value)
 
 
+def fresh_of(kills: Sequence[Kill], at: Seconds) -> list[Kill]:
+    """Those of the last 7 days, in their order; times ahead of `at` are somebody's clock, and count as now."""
+    return sorted((kill for kill in kills if at - kill.at <= OOM_COUNTS_FOR), key=lambda kill: kill.at)
+
+
 def evidence(kills: Sequence[Kill], at: Seconds) -> tuple[Bytes, str]:
     """How much memory the kills of the last 7 days ask for, whichever replica it was, and why; 0 without any."""
-    fresh = sorted((kill for kill in kills if 0 <= at - kill.at <= OOM_COUNTS_FOR or kill.at > at), key=lambda k: k.at)
+    fresh = fresh_of(kills, at)
     if not fresh:
         return 0, ""
     level, levels = fresh[0].had, 1
@@ -148,7 +153,7 @@ def sized(seen: Seen, ways: Sequence[Way], at: Seconds, memories: Mapping[str, M
             requests.append(asked)
             if way.limit > 0:
                 limits.append(limit(way, past, asked, seen.limits.get(way.name)))
-    kills = sum(1 for kill in seen.kills if at - kill.at <= OOM_COUNTS_FOR)
+    fresh = fresh_of(seen.kills, at)
     return ContainerSize(
         name=seen.name,
         requests=tuple(requests),
@@ -158,16 +163,11 @@ def sized(seen: Seen, ways: Sequence[Way], at: Seconds, memories: Mapping[str, M
             for name, past in pasts.items()
             if math.isfinite(past.startup) and past.startup > 0
         },
-        oom_kills=kills,
-        worst_replica=_worst(seen, at),
+        oom_kills=len(fresh),
+        worst_replica=max(fresh, key=lambda kill: (kill.had, kill.at)).uid if fresh else seen.memory.worst,
         least={way.name: way.least for way in ways if way.least},
         most={way.name: way.most for way in ways if way.most},
     )
-
-
-def _worst(seen: Seen, at: Seconds) -> str:
-    fresh = [kill for kill in seen.kills if at - kill.at <= OOM_COUNTS_FOR]
-    return max(fresh, key=lambda kill: (kill.had, kill.at)).uid if fresh else seen.memory.worst
 
 
 def request(seen: Seen, way: Way, past: Past, advised: Advised, at: Seconds) -> Sum | None:

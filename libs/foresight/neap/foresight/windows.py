@@ -1,75 +1,27 @@
 """Windows of time: samples in, one value per window out.
 
     window of a sample = floor(at / length)          covers [index * length, (index + 1) * length): windows never overlap
-    avg = sum / count,   max,   sum                  of the samples of that window only
-    fewer than `least` samples                       the window is absent: NaN, never zero
+    mean = sum / count,   highest,   sum             of the samples of that window only
 
-A late sample changes its own window and no other. The order of samples does not matter.
-Source: requirements 004-15 (80, 100, 120 -> avg 100, max 120, sum 300) and 004-16.
+The order of samples does not matter. Source: requirements 004-15 (80, 100, 120 -> mean 100, highest 120, sum 300).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neap.common.units import HOUR, Seconds
+from neap.common.units import Seconds
 from neap.foresight.histogram import are_samples
 from neap.foresight.series import Series, Values
-
-Aggregator: TypeAlias = Literal["avg", "max", "sum"]
-MOST_WINDOWS: Final = 100_000  # of one answer: longer gaps than this are not filled in
 
 
 def window_of(at: Seconds, length: Seconds) -> int:
     """Which window a time lies in."""
     return math.floor(at / length)
-
-
-@dataclass
-class Windows:
-    """Windows of one series, the newest `keep` of them; what is older than those is not taken."""
-
-    length: Seconds = HOUR
-    least: int = 1
-    keep: int = 336
-    sums: dict[int, tuple[int, float, float]] = field(default_factory=dict)  # window -> count, sum, max
-
-    def add(self, at: Seconds, value: float) -> Seconds | None:
-        """Take a sample; the start of the window it changed, None if it is no sample, or too old."""
-        if not (math.isfinite(at) and math.isfinite(value) and value >= 0):
-            return None
-        window = window_of(at, self.length)
-        newest = max(self.sums, default=window)
-        if window <= newest - self.keep:
-            return None
-        count, total, highest = self.sums.get(window, (0, 0.0, 0.0))
-        self.sums[window] = count + 1, total + value, max(highest, value)
-        for old in [index for index in self.sums if index <= window - self.keep]:
-            del self.sums[old]
-        return window * self.length
-
-    def items(self, how: Aggregator = "avg") -> list[tuple[Seconds, float]]:
-        """Start and value of every window with enough samples, oldest first."""
-        return [
-            (window * self.length, {"avg": total / count, "max": highest, "sum": total}[how])
-            for window, (count, total, highest) in sorted(self.sums.items())
-            if count >= self.least
-        ]
-
-    def series(self, how: Aggregator = "avg") -> Series:
-        """The same on a fixed step; absent windows are NaN."""
-        found = dict(self.items(how))
-        if not found:
-            return Series(0.0, self.length, np.zeros(0))
-        first, last = (window_of(at + self.length / 2, self.length) for at in (min(found), max(found)))
-        first = max(first, last - MOST_WINDOWS + 1)
-        values = [found.get(window * self.length, math.nan) for window in range(first, last + 1)]
-        return Series(first * self.length, self.length, np.array(values))
 
 
 @dataclass(frozen=True)

@@ -24,5 +24,6 @@ METRICS: Final[tuple[Any, ...]] = (
     counter("neap_planner_scaling_told_total", "Plans of replicas told, anew or changed.", "mode"),
     counter("neap_planner_sizes_refused_total", "Services not sized, and wishes to apply that do not hold."),
     counter("neap_planner_tide_turns_total", "Nodes that began to change sides, or did not after all.", "pool", "side"),
+    counter("neap_planner_tide_unnameable_total", "Passes over pools whose names no subject can have."),
     counter("neap_planner_tide_unsure_total", "Passes over a pool of which nothing is foreseen.", "pool"),
 )

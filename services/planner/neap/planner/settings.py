@@ -11,31 +11,22 @@ import msgspec
 
 from neap.planner.core.forecasting.settings import Forecasting
 from neap.planner.core.history.settings import Settings as History
-from neap.planner.core.overcommitting.settings import FIXED as OVERCOMMIT_FIXED
 from neap.planner.core.overcommitting.settings import Overcommit
 from neap.planner.core.profiling import settings as profiling
 from neap.planner.core.scaling import settings as scaling
 from neap.planner.core.sizing import settings as sizing
 from neap.planner.core.tides.settings import TideSettings
 
-PER_SERVICE: Final[frozenset[str]] = frozenset(
-    {
-        *(f"profiling.{key}" for key in profiling.PER_SERVICE),
-        *(f"scaling.{key}" for key in scaling.PER_SERVICE),
-        *(f"sizing.{key}" for key in sizing.PER_SERVICE),
-    }
+PER_SERVICE: Final = frozenset(
+    f"{group}.{key}"
+    for group, its in (("profiling", profiling), ("scaling", scaling), ("sizing", sizing))
+    for key in its.PER_SERVICE
 )  # dotted keys that may differ for one service
-FIXED: Final[frozenset[str]] = frozenset(
-    {
-        "forecasting.tick",
-        "history",
-        *(f"overcommit.{key}" for key in OVERCOMMIT_FIXED),
-        "tide.period",
-        *(f"profiling.{key}" for key in profiling.FIXED),
-        *(f"scaling.{key}" for key in scaling.FIXED),
-        *(f"sizing.{key}" for key in sizing.FIXED),
-    }
-)  # the table of the room was made with them
+# The table of the room was made with them.
+FIXED: Final = frozenset({
+    "forecasting.tick", "history", "overcommit.tick", "profiling.kinds", "profiling.period", "scaling.period",
+    "sizing.period", "tide.period",
+})  # fmt: skip
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,11 +16,11 @@ from neap.common.model.lifecycle import Ended, Started
 from neap.common.model.node import NodeObject
 from neap.common.model.placement import Checkpoint, Placed, Placement, Released
 from neap.common.model.policy import pool_of
-from neap.common.model.profile import profile_key
 from neap.common.model.topology import NodeTopology
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Event, Gone
 from neap.common.units import Seconds
+from neap.planner.core.keys import service_of
 from neap.planner.core.lean import Lean
 
 MOST_STARTS: Final = 200  # start-up times kept of one service
@@ -81,7 +81,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.pods: dict[str, Pod] = {}  # by uid
-        self.services: dict[str, Service] = {}  # by profile_key
+        self.services: dict[str, Service] = {}  # by key
         self.nodes: dict[str, Node] = {}
         self._idle: dict[str, None] = {}  # services without a pod, the one that has been so longest first
         self._started: dict[str, Started] = {}  # told before their ledger entry
@@ -104,10 +104,13 @@ class Cluster:
                 self._node(topology.node).topology = self._lean.topology(topology)
             case Arrived(message=NodeObject() as told):
                 self._node(told.node).object = told
-            case Gone(channel=channel, subject=subject) if channel == NODES:
-                self._node(channel.tokens_of(subject)["node"]).object = None
-            case Gone(channel=channel, subject=subject) if channel in (TOPOLOGY, PLACEMENTS):
-                self._node(channel.tokens_of(subject)["node"]).topology = None
+            case Gone(channel=channel, subject=subject) if channel in (NODES, TOPOLOGY, PLACEMENTS):
+                lost = self._node(channel.tokens_of(subject)["node"])
+                if channel == NODES:
+                    lost.object = None
+                else:
+                    lost.topology = None
+                self._forget_node(lost)
 
     def pods_of(self, node: Node) -> list[Pod]:
         """Who is placed there, in the order they came."""
@@ -128,9 +131,13 @@ class Cluster:
 
     def _place(self, placement: Placement, node: str, at: Seconds) -> None:
         placement = self._lean.placement(placement)
-        workload, place = placement.workload, self._node(node)
+        workload, pod = placement.workload, self.pods.get(placement.workload.uid)
+        if pod is not None and (pod.node, pod.workload.attempt) == (node, workload.attempt):  # resized in place
+            pod.placement, self.services[pod.key].workload = placement, workload
+            return
         self._forget(workload.uid)
-        key = profile_key(workload)
+        place = self._node(node)
+        key = service_of(workload)
         service = self.services.get(key)
         if service is None:
             service = self.services[key] = Service(key, workload)
@@ -150,7 +157,8 @@ class Cluster:
 
     def _restate(self, checkpoint: Checkpoint) -> None:
         listed = {placement.workload.uid: placement for placement in checkpoint.placements}
-        for uid in [uid for uid in self._node(checkpoint.node).uids if uid not in listed]:
+        known = self.nodes.get(checkpoint.node)
+        for uid in [uid for uid in known.uids if uid not in listed] if known is not None else ():
             self._forget(uid)
         for uid, placement in listed.items():
             pod = self.pods.get(uid)
@@ -162,7 +170,9 @@ class Cluster:
     def _forget(self, uid: str) -> None:
         pod = self.pods.pop(uid, None)
         if pod is not None:
-            del self.nodes[pod.node].uids[uid]
+            node = self.nodes[pod.node]
+            del node.uids[uid]
+            self._forget_node(node)
             service = self.services[pod.key]
             del service.uids[uid]
             if not service.uids:
@@ -170,6 +180,11 @@ class Cluster:
         while len(self._idle) > MOST_IDLE:
             longest = next(iter(self._idle))
             del self._idle[longest], self.services[longest]
+
+    def _forget_node(self, node: Node) -> None:
+        """If nothing is known of it any more."""
+        if node.topology is None and node.object is None and not node.uids:
+            del self.nodes[node.name]
 
     def _start(self, started: Started) -> None:
         pod = self.pods.get(started.uid)
@@ -181,5 +196,5 @@ class Cluster:
     def _mark_started(self, pod: Pod, service: Service, started: Started) -> None:
         if not pod.started_at and 0 < pod.placed_at <= started.at:
             service.starts = (*service.starts, started.at - pod.placed_at)[-MOST_STARTS:]
-        pod.started_at = started.at
-        pod.containers = {intern(id): intern(name) for name, id in started.containers.items()}
+        pod.started_at = pod.started_at or started.at  # told again when it is resized
+        pod.containers = {intern(id): intern(name) for name, id in started.containers.items()} or pod.containers

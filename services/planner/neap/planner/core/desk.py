@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
-from neap.common.runtime.machine import Event, Instruction
+from neap.common.runtime.machine import Count, Event, Instruction
 from neap.common.units import Seconds
+
+SOURCE: Final = "planner"  # who says what desks say
 
 
 class Desk(Protocol):
@@ -31,3 +33,8 @@ class Desk(Protocol):
     def validate(self) -> None:
         """Re-derive what must hold; raises AssertionError with the story."""
         ...
+
+
+def counts(metric: str, left_out: Mapping[str, int]) -> list[Instruction]:
+    """What was left out, by why, as instructions."""
+    return [Count(metric, by=count, labels={"why": why}) for why, count in sorted(left_out.items())]

@@ -1,7 +1,8 @@
 """Messages as the planner keeps them: without what no desk reads, and with what many say alike as one object.
 
 A workload of a large cluster takes 1 KB this way and 4 KB as it is decoded; a topology 1 KB and 50 KB. What is shared is
-never changed; ids of pods and containers are interned. Not kept, so not to be asked for: labels and images of a workload, zones and devices of a node.
+never changed; ids of pods and containers are interned. Not kept, so not to be asked for: labels and images of a workload,
+zones and devices of a node.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from neap.common.model.placement import Placement
 from neap.common.model.topology import NodeTopology, Zone, ZoneKind
 from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.model.workload import Container, Workload
+from neap.common.units import Seconds
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
+FULL_EVERY: Final = 10  # reports of which one is full, as reporters are set
 MOST: Final = 50_000  # different things that are remembered to be shared; then it begins anew
 NO_ZONES: Final = Zone(kind=ZoneKind.MACHINE, index=0)
 
@@ -64,6 +67,33 @@ class Lean:
         return cast(T, self._shared.setdefault(key, told))
 
 
+class Whole:
+    """Reports with all their containers: a short one on top of its node's last full one.
+
+    Of containers `fields` are kept. Where full reports come more often than every `often` seconds, short ones are let go.
+    """
+
+    def __init__(self, fields: Sequence[str], often: Seconds = 0.0) -> None:
+        self._fields, self._often = tuple(fields), often
+        self._full: dict[str, NodeUsage] = {}  # by node
+
+    def lets_go(self, told: NodeUsage) -> bool:
+        """Whether it is a short one, and a full one comes soon."""
+        return bool(told.since) and told.period * FULL_EVERY < self._often
+
+    def of(self, told: NodeUsage) -> NodeUsage | None:
+        """The whole report; None where it is let go, or its full one is not known."""
+        if told.since:
+            return None if self.lets_go(told) else completed(told, self._full.get(told.node))
+        if told.period * FULL_EVERY >= self._often:
+            self._full[told.node] = report(told, self._fields)
+        return told
+
+    def forget(self, node: str) -> None:
+        """A node is gone."""
+        self._full.pop(node, None)
+
+
 def report(told: NodeUsage, fields: Sequence[str]) -> NodeUsage:
     """A full report for `completed`, of each container with these fields only, and without its path."""
     containers = tuple(
@@ -97,12 +127,12 @@ class Packing(Generic[S]):
         self._decoder, self._like = json.Decoder(type(like)), json.encode(like)
 
     def packed(self, told: S) -> bytes:
-        """25 us."""
+        """One message. 25 µs."""
         packer = zlib.compressobj(1, zdict=self._like)
         return packer.compress(json.encode(told)) + packer.flush()
 
     def unpacked(self, packed: bytes) -> S:
-        """25 us."""
+        """As it was told. 25 µs."""
         return self._decoder.decode(zlib.decompressobj(zdict=self._like).decompress(packed))
 
 

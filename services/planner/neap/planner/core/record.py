@@ -11,21 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
-from neap.common.units import Bytes, Seconds
+from neap.common.units import Seconds
 from neap.foresight.histogram import Histogram
 from neap.foresight.series import Series
+from neap.foresight.sizing import Kill
 
 STEP: Final[Seconds] = 300.0  # of the series of totals
 How: TypeAlias = Literal["avg", "max"]
-
-
-@dataclass(frozen=True)
-class OutOfMemory:
-    """A container was killed for memory: when, in which pod, and how much it had."""
-
-    at: Seconds
-    uid: str
-    had: Bytes
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class ContainerRecord:
     samples: int
     cpu: Used
     memory: Used
-    ooms: Sequence[OutOfMemory] = ()
+    ooms: Sequence[Kill] = ()
 
 
 class Record(Protocol):
@@ -69,6 +61,10 @@ class Record(Protocol):
 
     def node(self, node: str, resource: str, how: How = "avg") -> Series | None:
         """What owners (not lent) used on a node together, per STEP, two weeks."""
+        ...
+
+    def nodes(self) -> Sequence[str]:
+        """All nodes that were seen, sorted."""
         ...
 
     def container(self, key: str, container: str) -> ContainerRecord | None:

@@ -68,8 +68,8 @@ class Wishes:
 
     def of_service(self, key: str) -> Settings:
         """For a service, by its profile_key (namespace/Kind/name)."""
-        namespace, kind, name = key.split("/", 2)
-        return self._of(Target(node="", service=f"{namespace}/{name}" if kind == "Pod" else key))
+        namespace, _, owner = key.partition("/")
+        return self._of(Target(node="", service=f"{namespace}/{owner.removeprefix('Pod/')}"))
 
     def _of(self, target: Target) -> Settings:
         if not self._documents:

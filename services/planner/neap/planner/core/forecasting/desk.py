@@ -28,6 +28,7 @@ from neap.common.units import Seconds
 from neap.foresight.forecasting import Foretold, forecast
 from neap.foresight.judging import may_drive
 from neap.planner.core.cluster import Cluster
+from neap.planner.core.desk import SOURCE
 from neap.planner.core.forecasting.gathering import SeriesName, series_of
 from neap.planner.core.forecasting.scoring import Score
 from neap.planner.core.forecasting.settings import Forecasting
@@ -35,7 +36,6 @@ from neap.planner.core.record import Record
 
 MADE: Final = "neap_planner_forecasts_total"
 LEFT_OUT: Final = "neap_planner_forecast_left_out_total"
-SOURCE: Final = "planner"
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class Wanted:
 
     horizon: Seconds
     asked: Seconds
+    address: Address[Forecast] | None  # None: its name is no subject, so it is of use here, but cannot be told
     made: Forecast | None = None
     score: Score = field(default_factory=Score)
     drives: bool = False
@@ -72,7 +73,7 @@ class Forecasts:
         elif len(self._wanted) >= self._settings().most:
             self._refused += 1
         else:
-            self._wanted[name] = Wanted(max(horizon, self._settings().least), self._at)
+            self._wanted[name] = Wanted(max(horizon, self._settings().least), self._at, _address(name))
             heapq.heappush(self._due, (self._at, name))
             if name[0] != CLUSTER_SCOPE:
                 self._record.track("/".join(name[:3]))
@@ -102,7 +103,7 @@ class Forecasts:
             wanted = self._wanted[name]
             if at - wanted.asked > settings.forget:
                 del self._wanted[name]
-                said += [Delete(_key(name))] if wanted.made is not None else []
+                said += [Delete(wanted.address)] if wanted.made is not None and wanted.address is not None else []
                 continue
             heapq.heappush(self._due, (at + settings.every, name))
             said += self._make(name, wanted, at, settings)
@@ -131,11 +132,10 @@ class Forecasts:
         wanted.drives = bool(told.cards) and may_drive(told.cards[0]) and not wanted.score.is_off
         wanted.made = _message(name, told, wanted.score, at)
         wanted.score.publish(wanted.made)
-        outcome = "on" if wanted.drives else "off"
-        try:
-            return [*said, Count(MADE, labels={"outcome": outcome}), Put(_key(name), wanted.made)]
-        except InputError:  # a name that is no subject: it is of use here, but cannot be told
+        if wanted.address is None:
             return [*said, Count(MADE, labels={"outcome": "no subject"})]
+        outcome = "on" if wanted.drives else "off"
+        return [*said, Count(MADE, labels={"outcome": outcome}), Put(wanted.address, wanted.made)]
 
 
 def _message(name: SeriesName, told: Foretold, score: Score, at: Seconds) -> Forecast:
@@ -153,10 +153,13 @@ def _message(name: SeriesName, told: Foretold, score: Score, at: Seconds) -> For
     return Forecast(
         at=at, source=SOURCE, namespace=namespace, kind=kind, name=title, resource=resource,
         version=f"{told.start:.0f}-{mark:08x}", start=told.start, step=told.step,
-        values=lines[0], p90=lines[1], p99=lines[2], cards=cards[:16],
+        values=lines[0], p90=lines[1], p99=lines[2], cards=cards,
     )  # fmt: skip
 
 
-def _key(name: SeriesName) -> Address[Forecast]:
+def _address(name: SeriesName) -> Address[Forecast] | None:
     namespace, kind, title, resource = name
-    return FORECASTS.at(namespace=namespace, kind=kind, name=title, resource=resource)
+    try:
+        return FORECASTS.at(namespace=namespace, kind=kind, name=title, resource=resource)
+    except InputError:
+        return None

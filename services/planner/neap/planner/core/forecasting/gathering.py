@@ -29,7 +29,9 @@ def series_of(name: SeriesName, cluster: Cluster, record: Record) -> Series | No
         return record.total(f"{namespace}/{kind}/{title}", resource)
     if kind == "Node":
         return record.node(title, resource)
-    nodes = sorted(node.name for node in cluster.nodes.values() if (kind, title) == CLUSTER or node.pool == title)
+    nodes: Sequence[str] = record.nodes()  # also of those that are gone: what they used was used
+    if (kind, title) != CLUSTER:
+        nodes = sorted(node.name for node in cluster.nodes.values() if node.pool == title)
     return added([part for node in nodes if (part := record.node(node, resource)) is not None])
 
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from neap.common.units import DAY, HOUR, Bytes, Seconds
 from neap.foresight.histogram import BUCKETS, Histograms
 from neap.foresight.series import Series, Values
+from neap.foresight.sizing import Kill
 from neap.foresight.windows import group, window_of
 from neap.planner.core.history.hours import HOURS, Hours
 from neap.planner.core.history.rows import Rows
 from neap.planner.core.history.settings import Settings
-from neap.planner.core.record import ContainerRecord, OutOfMemory, Used
+from neap.planner.core.record import ContainerRecord, Used
 
 RESOURCES: Final = ("cpu", "memory")
 MOST_OOMS: Final = 16  # kept of one container, the newest
@@ -75,7 +76,7 @@ class Containers:
         self.measures = {resource: Measures(resource, settings) for resource in RESOURCES}
         self.samples = np.zeros(settings.most_containers, np.int64)
         self.turn = 0  # fortnight of the start-up peaks
-        self.ooms: dict[int, deque[OutOfMemory]] = {}
+        self.ooms: dict[int, deque[Kill]] = {}
         self._names: dict[str, tuple[str, ...]] = {}  # of services
 
     def take(self, key: Key) -> int:
@@ -89,20 +90,18 @@ class Containers:
 
     def fold(
         self, rows: NDArray[np.intp], values: Mapping[str, Values], at: Seconds, now: Seconds, uids: Sequence[str]
-    ) -> bool:
-        """Samples of one time, NaN where unknown; rows may come several times. False: too long ago."""
-        hour, taken = window_of(at, HOUR), True
+    ) -> None:
+        """Samples of one time, NaN where unknown; rows may come several times."""
+        hour = window_of(at, HOUR)
         for resource, measures in self.measures.items():
             known = ~np.isnan(values[resource])
             its, amounts = rows[known], values[resource][known]
-            taken = measures.hours.add(hour, its, amounts)
-            if not taken:
-                return False
+            if not measures.hours.add(hour, its, amounts):
+                return  # too long ago
             measures.histograms.add(its, amounts, np.full(len(its), at))
             measures.note_worst(its, amounts, at, [uid for uid, is_known in zip(uids, known, strict=True) if is_known])
         self.rows.see(rows, at, now)
         np.add.at(self.samples, rows, 1)
-        return taken
 
     def fold_startup(self, row: int, cpu: float, memory: float, at: Seconds, now: Seconds) -> None:
         """A sample of a replica that has just started."""
@@ -135,7 +134,7 @@ class Containers:
 
     def note_oom(self, row: int, at: Seconds, uid: str, had: Bytes) -> None:
         """A replica was killed for memory."""
-        self.ooms.setdefault(row, deque(maxlen=MOST_OOMS)).append(OutOfMemory(at, uid, had))
+        self.ooms.setdefault(row, deque(maxlen=MOST_OOMS)).append(Kill(at, uid, had))
 
     def record(self, key: Key, now: Seconds) -> ContainerRecord | None:
         """All that is known of one container."""

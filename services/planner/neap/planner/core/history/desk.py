@@ -20,6 +20,7 @@ from neap.common.runtime.machine import Arrived, Count, Event, Failed, Instructi
 from neap.common.units import DAY, HOUR, Seconds
 from neap.foresight.series import Series
 from neap.planner.core.cluster import Cluster
+from neap.planner.core.desk import counts
 from neap.planner.core.history.containers import Containers
 from neap.planner.core.history.keeping import Keeping
 from neap.planner.core.history.pages import packed, unpacked
@@ -28,6 +29,7 @@ from neap.planner.core.history.reports import Reports
 from neap.planner.core.history.ring import Part
 from neap.planner.core.history.settings import Settings
 from neap.planner.core.history.totals import Totals
+from neap.planner.core.keys import key_of
 from neap.planner.core.record import ContainerRecord, How
 
 SAMPLES: Final = "neap_planner_history_samples_total"
@@ -119,8 +121,7 @@ class History:
         why = reports.fold(report, at)
         said: list[Instruction] = [Count(SAMPLES, by=reports.samples)] if reports.samples else []
         reports.samples = 0
-        for reason, count in reports.skipped.items():
-            said += [Count(SKIPPED, by=count, labels={"why": reason})]
+        said += counts(SKIPPED, reports.skipped)
         reports.skipped.clear()
         return said + self._say("history.report.refused", report.node, why) if why else said
 
@@ -130,7 +131,7 @@ class History:
         said += [Count(PAST_VALUES, by=strange, labels={"outcome": "unknown"})] if strange else []
         if not why:
             return said
-        line = f"{told.namespace}/{told.kind}/{told.name}/{told.container} {told.resource}"
+        line = f"{key_of(told)}/{told.container} {told.resource}"
         return [*said, Count(SKIPPED, labels={"why": f"past {why}"}), *self._say("history.past.refused", line, why)]
 
     def _say(self, event: str, about: str, why: str) -> list[Instruction]:
@@ -205,6 +206,10 @@ class History:
     def node(self, node: str, resource: str, how: How = "avg") -> Series | None:
         """See Record."""
         return self._totals.node(node, resource, how)
+
+    def nodes(self) -> Sequence[str]:
+        """See Record."""
+        return sorted(self._totals.nodes.row_of)
 
     def container(self, key: str, container: str) -> ContainerRecord | None:
         """See Record."""

@@ -11,7 +11,7 @@ from neap.common.errors import InputError
 from neap.common.units import HOUR, Seconds
 from neap.planner.core.history.carrying import Carried, blocks, fits, measured, place, taken_rows, times_of
 from neap.planner.core.history.containers import RESOURCES, Containers
-from neap.planner.core.history.pages import ContainerRows, Kill, Lines, Page, RingPart, Told, floats, numbers
+from neap.planner.core.history.pages import ContainerRows, Killed, Lines, Page, RingPart, Told, floats, numbers
 from neap.planner.core.history.past import Past
 from neap.planner.core.history.ring import Part, Ring
 from neap.planner.core.history.rows import Rows
@@ -20,6 +20,7 @@ from neap.planner.core.history.totals import Totals
 CONTAINER_ROWS: Final = 256  # of a page: at most 1.4 KB of histograms each, and names
 TABLE_ROWS: Final = 1500
 LINE_PAGES: Final = 8
+TABLE_OF: Final = {"day": "services", "weeks": "tracked", "fortnight": "nodes"}  # by ring of totals
 BEYOND: Final[Seconds] = HOUR  # a row's page may be so much older than a ring's
 
 
@@ -88,7 +89,7 @@ class Keeping:
             times=times_of(containers.rows, chosen),
             samples=containers.samples[chosen].tobytes(),
             turn=containers.turn,
-            kills=[Kill(row, oom.at, oom.uid, oom.had) for row, oom in ooms],
+            kills=[Killed(row, oom.at, oom.uid, oom.had) for row, oom in ooms],
             cpu=measured(containers.measures["cpu"], chosen),
             memory=measured(containers.measures["memory"], chosen),
         )
@@ -178,6 +179,3 @@ class Keeping:
         spans = floats(page.spans, len(lines), 2).tolist()
         for line, (start, end) in zip(lines, spans, strict=True):
             self._past.told[line] = (*self._past.told.get(line, ()), (start, end))
-
-
-TABLE_OF: Final = {"day": "services", "weeks": "tracked", "fortnight": "nodes"}

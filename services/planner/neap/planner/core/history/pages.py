@@ -5,8 +5,8 @@
     cpu-17-2        a stretch of windows (mod those of the ring) of a block of rows; rings cpu, memory, day, weeks, fortnight
     past-0          lines of the past that were told
 
-A page is a MessagePack struct, compressed where that is worth it. It is decoded whole before anything of it is used; another layout, a page
-cut short or of another shape raises InputError, and nothing has changed.
+A page is a MessagePack struct, compressed where that is worth it. It is decoded whole before anything of it is used;
+another layout, a page cut short or of another shape raises InputError, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from neap.common.errors import InputError
 from neap.common.model.past import HistoryPage
 from neap.common.units import Bytes, Seconds
 from neap.foresight.series import Values
+from neap.planner.core.desk import SOURCE
 
 VERSION: Final = 1  # of everything here
 LEVEL: Final = 1  # of compression
-WORTH: Final = (
-    0.75  # share of its size to which a page must shrink: an hour of many services is noise, and slow to unpack
-)
+WORTH: Final = 0.75  # share to which a page must shrink: an hour of many services is noise, and slow to unpack
 SMALL, RAW = b"z", b"r"  # first byte
 LARGEST: Final[Bytes] = 64 << 20  # a page unpacked; ours are below one MiB
-SOURCE: Final = "planner"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -45,8 +43,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, tag="rows"):
     extra: list[str] = []  # what else is known of each
 
 
-class Kill(msgspec.Struct, frozen=True, array_like=True):
-    """An OutOfMemory of a row."""
+class Killed(msgspec.Struct, frozen=True, array_like=True):
+    """A kill for memory in a row."""
 
     row: int
     at: float
@@ -82,7 +80,7 @@ class ContainerRows(msgspec.Struct, frozen=True, kw_only=True, tag="containers")
     times: bytes  # float64 [4, rows]
     samples: bytes  # int64 [rows]
     turn: int
-    kills: list[Kill]
+    kills: list[Killed]
     cpu: Measured
     memory: Measured
 

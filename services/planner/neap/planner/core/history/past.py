@@ -23,6 +23,7 @@ from neap.planner.core.history.codes import MOST
 from neap.planner.core.history.containers import Containers
 from neap.planner.core.history.settings import Settings
 from neap.planner.core.history.totals import Totals
+from neap.planner.core.keys import key_of
 
 Span: TypeAlias = tuple[Seconds, Seconds]
 
@@ -74,10 +75,10 @@ class Past:
     def _fold(self, message: PastUsage, series: Series, now: Seconds) -> str:
         resource = message.resource
         if message.namespace == CLUSTER_SCOPE:
-            return (
-                self._totals.fold_past_node(message.name, resource, series, now) if message.kind == "Node" else "name"
-            )
-        key = f"{message.namespace}/{message.kind}/{message.name}"
+            if message.kind != "Node":
+                return "name"
+            return self._totals.fold_past_node(message.name, resource, series, now)
+        key = key_of(message)
         if not message.container:
             return self._totals.fold_past(key, resource, series, now, "")
         why = self._containers.fold_past((key, message.container), resource, series, now)

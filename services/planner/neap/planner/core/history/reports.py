@@ -15,13 +15,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from neap.common.model.qos import QosClass
-from neap.common.model.usage import ContainerUsage, NodeUsage, completed
+from neap.common.model.resource import CPU, MEMORY
+from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.units import Bytes, Seconds
+from neap.planner.core import lean
 from neap.planner.core.cluster import Cluster, Pod
 from neap.planner.core.history.codes import MOST
 from neap.planner.core.history.containers import KEPT, Containers
@@ -31,7 +33,6 @@ from neap.planner.core.history.settings import Settings
 from neap.planner.core.history.totals import Totals
 
 SLOTS: Final = 64  # of a node that are remembered as taken
-MEMORY: Final = "memory"
 UNKNOWN: Final = math.nan
 
 
@@ -41,7 +42,6 @@ class Heard:
 
     newest: int = 0  # slot
     taken: int = 0  # bit i: slot newest - i was folded
-    full: NodeUsage | None = None  # only where reports are so rare that short ones are needed too
     kills: dict[str, int] = field(default_factory=dict)  # container -> OOM kills, where there were any
     is_known: bool = False  # whether a report was folded before
 
@@ -57,18 +57,20 @@ class Heard:
         return True
 
 
-class Lines:
-    """Columns of one report, as they are filled."""
+class Line(NamedTuple):
+    """A container of a report: rows of it (NO_ROW: nobody knows which it is) and of its service; use, NaN: unknown."""
 
-    def __init__(self) -> None:
-        self.containers: list[int] = []
-        self.services: list[int] = []
-        self.cpu: list[float] = []
-        self.memory: list[float] = []
-        self.uids: list[str] = []
-        self.pods: list[float] = []
-        self.owners: list[bool] = []
-        self.starting: list[bool] = []
+    row: int
+    service: int
+    cpu: float
+    memory: float
+    uid: str
+    is_first: bool  # of its pod
+    is_owner: bool
+    is_starting: bool
+
+
+EMPTY: Final = ((),) * len(Line._fields)  # columns of a report without containers
 
 
 class Reports:
@@ -78,6 +80,7 @@ class Reports:
         self._settings, self._cluster = settings, cluster
         self._containers, self._totals = containers, totals
         self._nodes: dict[str, Heard] = {}
+        self._whole = lean.Whole((CPU, MEMORY, "working_set", "oom_kills"), settings.spacing)
         self.skipped: Counter[str] = Counter()  # why -> how many; whoever reads them clears them
         self.samples = 0
 
@@ -93,72 +96,62 @@ class Reports:
                 self.skipped["full"] += 1
                 return "full"
             node = self._nodes[report.node] = Heard()
-        whole, slot = self._whole(report, node), math.floor(at / settings.spacing)
+        whole, slot = self._whole.of(report), math.floor(at / settings.spacing)
         if slot <= node.newest - SLOTS:
             self.skipped["late"] += 1
         elif whole is not None and node.take(slot):
-            self._fold(whole, node, now)
+            self._fold(whole, node, now, is_newest=slot == node.newest)
         return ""
 
     def forget(self, nodes: Sequence[str]) -> None:
         """Nodes that are gone."""
         for node in nodes:
             self._nodes.pop(node, None)
+            self._whole.forget(node)
 
     @property
     def nodes(self) -> Sequence[str]:
         """Whose reports were heard."""
         return tuple(self._nodes)
 
-    def _whole(self, report: NodeUsage, node: Heard) -> NodeUsage | None:
-        """The report with all its containers; short ones only where full ones may be further apart than `spacing`."""
-        if report.period * 10 < self._settings.spacing:
-            return None if report.since else report
-        if not report.since:
-            node.full = report
-        return completed(report, node.full)
-
-    def _fold(self, report: NodeUsage, node: Heard, now: Seconds) -> None:
-        lines, uids, listed = Lines(), set[str](), set[tuple[str, str]]()
+    def _fold(self, report: NodeUsage, node: Heard, now: Seconds, *, is_newest: bool) -> None:
+        lines, uids, listed = list[Line](), set[str](), set[tuple[str, str]]()
         kills: dict[str, int] = {}
         for used in report.containers:
             pod, name = self._cluster.pods.get(used.uid), (used.uid, used.container)
             if pod is None or pod.node != report.node or name in listed:
                 self.skipped["twice" if name in listed else "pod"] += 1
                 continue
-            row = self._line(used, pod, report.at, lines, is_first=used.uid not in uids)
+            line = self._line(used, pod, report.at, is_first=used.uid not in uids)
+            lines += [line] if line is not None else []
             uids.add(used.uid)
             listed.add(name)
-            if used.oom_kills:
+            if used.oom_kills and is_newest:
                 kills[used.container] = used.oom_kills
-                if node.is_known and used.oom_kills > node.kills.get(used.container, 0) and row >= 0:
-                    self._containers.note_oom(row, report.at, used.uid, self._had(used, pod, row, report.at))
-        node.kills, node.is_known = kills, True
+                is_new = node.is_known and used.oom_kills > node.kills.get(used.container, 0)
+                if is_new and line is not None and line.row != NO_ROW:
+                    self._containers.note_oom(line.row, report.at, used.uid, self._had(used, pod, line.row, report.at))
+        if is_newest:  # an older one knows of fewer kills: those noted would be noted again
+            node.kills, node.is_known = kills, True
         self._spread(report, lines, now)
 
-    def _line(self, used: ContainerUsage, pod: Pod, at: Seconds, lines: Lines, *, is_first: bool) -> int:
-        """One container's line; its row."""
-        workload = pod.workload
-        key = pod.key
-        service = self._totals.services.take(key)
+    def _line(self, used: ContainerUsage, pod: Pod, at: Seconds, *, is_first: bool) -> Line | None:
+        """One container's line; None: there is no room for its service."""
+        workload, service = pod.workload, self._totals.services.take(pod.key)
         if service == NO_ROW:
             self.skipped["full"] += 1
-            return NO_ROW
-        name = pod.containers.get(used.container) or (
-            workload.containers[0].name if len(workload.containers) == 1 else ""
-        )
-        row = self._containers.take((key, name)) if name else NO_ROW
+            return None
+        only = workload.containers[0].name if len(workload.containers) == 1 else ""
+        name = pod.containers.get(used.container) or only
+        row = self._containers.take((pod.key, name)) if name else NO_ROW
         if row == NO_ROW:
             self.skipped["full" if name else "name"] += 1
-        lines.containers.append(row)
-        lines.services.append(service)
-        lines.cpu.append(self._amount(used.cpu, "cpu"))
-        lines.memory.append(self._amount(used.memory if used.working_set is None else used.working_set, MEMORY))
-        lines.uids.append(workload.uid)
-        lines.pods.append(float(is_first))
-        lines.owners.append(workload.qos is not QosClass.RECLAIMED)
-        lines.starting.append(0 < pod.started_at <= at < pod.started_at + self._settings.startup)
-        return row
+        cpu = self._amount(used.cpu, CPU)
+        memory = self._amount(used.memory if used.working_set is None else used.working_set, MEMORY)
+        is_starting = 0 < pod.started_at <= at < pod.started_at + self._settings.startup
+        return Line(
+            row, service, cpu, memory, workload.uid, is_first, workload.qos is not QosClass.RECLAIMED, is_starting
+        )
 
     def _amount(self, told: float | None, kind: str) -> float:
         if told is None:
@@ -168,18 +161,16 @@ class Reports:
         self.skipped["value"] += 1
         return UNKNOWN
 
-    def _spread(self, report: NodeUsage, lines: Lines, now: Seconds) -> None:
-        rows, cpu, memory = np.array(lines.containers, np.intp), np.array(lines.cpu), np.array(lines.memory)
-        starting = np.array(lines.starting, np.bool_)
-        services, pods = np.array(lines.services, np.intp), np.array(lines.pods)
-        self._totals.fold(
-            report.node, Listed(services, cpu, memory, pods, np.array(lines.owners, np.bool_)), report.at, now
-        )
+    def _spread(self, report: NodeUsage, lines: Sequence[Line], now: Seconds) -> None:
+        row, service, used, held, uid, is_first, is_owner, is_starting = zip(*lines, strict=True) if lines else EMPTY
+        rows, cpu, memory = np.array(row, np.intp), np.array(used, float), np.array(held, float)
+        firsts, owners, starting = np.array(is_first, float), np.array(is_owner, bool), np.array(is_starting, bool)
+        self._totals.fold(report.node, Listed(np.array(service, np.intp), cpu, memory, firsts, owners), report.at, now)
         for place in np.flatnonzero(starting & (rows >= 0)).tolist():
             self._containers.fold_startup(int(rows[place]), cpu[place], memory[place], report.at, now)
         steady = (rows >= 0) & ~starting & ~(np.isnan(cpu) & np.isnan(memory))
-        uids = [uid for uid, is_steady in zip(lines.uids, steady.tolist(), strict=True) if is_steady]
-        values = {"cpu": cpu[steady], MEMORY: memory[steady]}
+        uids = [each for each, is_steady in zip(uid, steady.tolist(), strict=True) if is_steady]
+        values = {CPU: cpu[steady], MEMORY: memory[steady]}
         self._containers.fold(rows[steady], values, report.at, now, uids)
         self.samples += len(rows)
 

@@ -45,17 +45,16 @@ class Totals:
 
     # -- live ----------------------------------------------------------------------------------------------------------
 
-    def fold(self, node: str, listed: Listed, at: Seconds, now: Seconds) -> bool:
-        """One report; False: it is too late for the totals."""
+    def fold(self, node: str, listed: Listed, at: Seconds, now: Seconds) -> None:
+        """One report, unless it is too late for the totals."""
         window = window_of(at, STEP)
         if window <= window_of(now, STEP) - OPEN:
-            return False
+            return
         self._open.setdefault(window, OpenWindow()).add(node, listed)
         self.services.see(listed.rows, at, now)
         row = self.nodes.take(node)
         if row != NO_ROW:
             self.nodes.see(np.array([row]), at, now)
-        return True
 
     def close(self, now: Seconds, placed: Placed) -> None:
         """Make the sums of windows that are over and changed. `placed`: the services of a node's pods."""

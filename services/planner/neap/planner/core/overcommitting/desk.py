@@ -24,19 +24,19 @@ from neap.common.model.qos import QosClass
 from neap.common.model.ratios import KindRatio, NodeRatios
 from neap.common.model.resource import CPU, LARGEST, MEMORY
 from neap.common.model.usage import NodeUsage
-from neap.common.runtime.machine import Arrived, Count, Delete, Event, Gone, Instruction, Put
+from neap.common.runtime.machine import Arrived, Delete, Event, Gone, Instruction, Put
 from neap.common.units import GIB, HOUR, Ratio, Seconds
 from neap.foresight.overcommit import Demand, Pace, foreseen, in_steps, moved
 from neap.foresight.peaking import LEAST, LONGEST, SHORTEST, Hosts, Predictor
 from neap.foresight.peaking import foreseen as peak_of
 from neap.planner.core.cluster import Cluster, Node, Pod
+from neap.planner.core.desk import SOURCE, counts
 from neap.planner.core.overcommitting.recent import Recent
 from neap.planner.core.overcommitting.settings import Overcommit
 from neap.planner.core.overcommitting.watching import Cause, Watch
 from neap.planner.core.record import Record
 from neap.planner.core.wishes import Wishes
 
-SOURCE: Final = "planner"
 KINDS: Final = (CPU, MEMORY)
 FEWEST, MOST_AT_ONCE = 20, 100  # nodes looked at in one tick (1 to 2 ms each), those of longest ago first
 REFUSED: Final = "neap_planner_overcommit_refused_total"
@@ -78,8 +78,7 @@ class OvercommitDesk:
         """See Desk."""
         match event:
             case Arrived(message=NodeUsage() as usage):
-                flaws = self._recent.hear(usage, event.at)
-                return [Count(REFUSED, by=count, labels={"why": why}) for why, count in sorted(flaws.items())]
+                return counts(REFUSED, self._recent.hear(usage, event.at))
             case Arrived(message=NodeRatios() as said):
                 self._recall(said)
             case Arrived(message=NodeObject(node=node)):
@@ -128,22 +127,22 @@ class OvercommitDesk:
         state.looked = at
         self._recent.watch(name, at)
         self._recent.keep(name, list(node.uids), at)
-        kinds, causes = list[KindRatio](), list[Cause]()
-        for kind, ratio in allowed.items():
-            found = self._kind(node, state, kind, ratio, at, causes)
-            if found is not None:
-                kinds.append(found)
+        wish = self._wish(node)
+        causes = {kind: self._watch.cause(name, kind, at, patience=wish.patience, hold=wish.hold) for kind in allowed}
+        found = [self._kind(node, state, kind, ratio, at, causes[kind]) for kind, ratio in allowed.items()]
+        kinds = tuple(one for one in found if one is not None)
         if not kinds:
             return
-        lowered = max(causes, key=lambda cause: cause.until, default=None)
+        known = [cause for one in kinds if (cause := causes[one.resource]) is not None]
+        lowered = max(known, key=lambda cause: cause.until, default=None)
         told = "" if lowered is None else f"{lowered.why}; until {_when(lowered.until)}"
-        said = NodeRatios(at=at, source=SOURCE, node=name, kinds=tuple(kinds), lowered=told)
-        if _is_news(state.said, said, self._wish(node).step):
+        said = NodeRatios(at=at, source=SOURCE, node=name, kinds=kinds, lowered=told)
+        if _is_news(state.said, said, wish.step):
             state.said = said
             yield Put(RATIOS.at(node=name), said)
 
     def _kind(
-        self, node: Node, state: _State, kind: str, allowed: Ratio, at: Seconds, causes: list[Cause]
+        self, node: Node, state: _State, kind: str, allowed: Ratio, at: Seconds, cause: Cause | None
     ) -> KindRatio | None:
         """One kind's ratio; None: too little is known to say anything."""
         wish, pods = self._wish(node), self._cluster.pods_of(node)
@@ -153,13 +152,11 @@ class OvercommitDesk:
             return None
         target, least = (wish.cpu_target, wish.cpu_load) if kind == CPU else (wish.memory_target, wish.memory_load)
         borne = foreseen(demand, peak.amount, target=target, least=least) if peak is not None else allowed
-        cause = self._watch.cause(node.name, kind, at, patience=wish.patience, hold=wish.hold)
         bears = 1.0 if cause is not None else borne if wish.mode == "dynamic" else allowed + 1
         before, since = state.force.get(kind, (None, at))
         force = moved(before, bears, allowed, at - since, Pace(wish.step, wish.rise))
         if force != before:
             state.force[kind] = (force, at)
-        causes += [cause] if cause is not None else []
         ratio = max(force, in_steps(demand.running))
         why = _arithmetic(kind, ratio, force, allowed, borne, demand, peak, wish, is_watched=cause is not None)
         return KindRatio(

@@ -21,8 +21,8 @@ from neap.foresight.peaking import LONGEST
 from neap.foresight.series import Values
 from neap.planner.core import lean
 from neap.planner.core.history.codes import Codes, coded, decoded
+from neap.planner.core.record import STEP
 
-STEP: Final[Seconds] = 300.0
 PLACE: Final[Mapping[str, int]] = {CPU: 0, MEMORY: 1}
 READ: Final = ("cpu", "memory", "working_set")
 MOST_PODS: Final = 2000  # of one node
@@ -45,13 +45,11 @@ class _Pod:
 
 
 class _Node:
-    __slots__ = ("full", "pods", "step")
+    __slots__ = ("pods", "step")
 
     def __init__(self, step: int) -> None:
-        self.step, self.full = step, None
+        self.step = step
         self.pods: dict[str, _Pod] = {}
-
-    full: NodeUsage | None
 
 
 class Recent:
@@ -59,6 +57,7 @@ class Recent:
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
+        self._whole = lean.Whole(READ)
 
     def watch(self, node: str, at: Seconds) -> None:
         """A node is asked about from now on."""
@@ -68,15 +67,14 @@ class Recent:
     def forget(self, node: str) -> None:
         """It is not any more."""
         self._nodes.pop(node, None)
+        self._whole.forget(node)
 
     def hear(self, report: NodeUsage, at: Seconds) -> Mapping[str, int]:
         """Fold a report heard at a time; what of it could not be used, by why."""
         known = self._nodes.get(report.node)
         if known is None:
             return {}
-        if not report.since:
-            known.full = lean.report(report, READ)
-        whole = lean.completed(report, known.full)
+        whole = self._whole.of(report)
         step = int(min(report.at, at) // STEP)
         if whole is None or step < known.step:
             return {"late": 1} if step < known.step else {}

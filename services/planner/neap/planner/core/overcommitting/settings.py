@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from neap.common.units import MINUTE, Ratio, Seconds
 
-FIXED: Final = frozenset({"tick"})
 Share: TypeAlias = Annotated[Ratio, Meta(gt=0, le=1)]
 Allowed: TypeAlias = Annotated[Ratio, Meta(ge=0, le=1000)]
 

@@ -44,6 +44,8 @@ from neap.common.runtime.machine import Arrived, Count, Delete, Event, Gone, Ins
 from neap.common.units import HOUR, Seconds
 from neap.planner.core import lean
 from neap.planner.core.cluster import Cluster
+from neap.planner.core.desk import SOURCE, counts
+from neap.planner.core.keys import key_of, tokens_of
 from neap.planner.core.profiling.classes import Classes
 from neap.planner.core.profiling.measured import Measured
 from neap.planner.core.profiling.portrait import parts_of, portrait_of, swing_of, used_of
@@ -52,7 +54,6 @@ from neap.planner.core.profiling.version import is_news, versioned
 from neap.planner.core.record import Record
 from neap.planner.core.wishes import Wishes
 
-SOURCE: Final = "planner"
 CLUSTER: Final = "local"
 MOST_PAST: Final = 10_000
 LEFT_OUT: Final = "neap_planner_profile_samples_left_out_total"
@@ -100,8 +101,7 @@ class Profiling:
         """See Desk."""
         match event:
             case Arrived(message=NodeUsage() as usage, at=at) if not self._unread:
-                left_out = self._measured.take(usage, at)
-                return [Count(LEFT_OUT, float(count), {"why": why}) for why, count in sorted(left_out.items())]
+                return counts(LEFT_OUT, self._measured.take(usage, at))
             case Arrived(message=Placed(placement=placement)):
                 self._measured.leave(placement.workload.uid)
             case Arrived(message=Checkpoint(placements=placements)):
@@ -112,7 +112,7 @@ class Profiling:
             case Arrived(message=ServiceProfile() as profile):
                 self._learn(profile)
             case Arrived(message=PastUsage() as told) if told.container and len(self._past) < MOST_PAST:
-                self._past[f"{told.namespace}/{told.kind}/{told.name}"] = None
+                self._past[key_of(told)] = None
             case Synced(channel=channel) if channel in self._unread:
                 self._unread.remove(channel)
             case Gone(channel=channel, subject=subject) if channel == PROFILES:
@@ -124,6 +124,8 @@ class Profiling:
         return ()
 
     def _learn(self, profile: ServiceProfile) -> None:
+        if profile.key.count("/") < 2:
+            return  # nobody's
         service = self._cluster.services.get(profile.key)
         key = service.key if service is not None else profile.key  # one string for all
         self._told[key] = _PACKING.packed(profile)
@@ -221,14 +223,11 @@ class Profiling:
             self._aside[profile.key] = _PACKING.packed(profile)
             return []
         self._aside.pop(profile.key, None)
-        is_due = before is None or is_news(before, profile, settings.change)
-        if not is_due and before is not None:
-            is_due = before.version != profile.version and at - before.at >= settings.refresh
-        if not is_due:
+        is_old = before is not None and before.version != profile.version and at - before.at >= settings.refresh
+        if before is not None and not is_old and not is_news(before, profile, settings.change):
             return []
-        namespace, kind, name = profile.key.split("/", 2)
         try:
-            address = PROFILES.at(namespace=namespace, kind=kind, name=name)
+            address = PROFILES.at(**tokens_of(profile.key))
         except InputError:
             return [Count(UNNAMEABLE)]
         return [Put(address, profile), Count(TOLD)]
@@ -239,14 +238,13 @@ class Profiling:
         before = self._standing(key)
         if before is None or before.source != SOURCE:
             return []
-        namespace, kind, name = key.split("/", 2)
-        return [Delete(PROFILES.at(namespace=namespace, kind=kind, name=name))]
+        return [Delete(PROFILES.at(**tokens_of(key)))]
 
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def answer(self, asked: ProfileRequest) -> ProfileAnswer:
         """The endpoint PROFILE."""
-        key = f"{asked.namespace}/{asked.kind}/{asked.name}"
+        key = key_of(asked)
         told = self._standing(key)
         aside = self._aside.get(key)
         measured = _PACKING.unpacked(aside) if aside is not None else None

@@ -28,7 +28,6 @@ class Judged(NamedTuple):
 
     containers: Amounts
     spread: Ratio | None
-    pods: int
     stable: bool
 
     @property
@@ -46,7 +45,7 @@ def judge(pods: Sequence[Mapping[str, float]], limit: Ratio) -> Judged:
         for name, amount in pod.items():
             by_container.setdefault(name, []).append(amount)
     counts = tuple((name, _what_counts(by_container[name], stable=stable)) for name in sorted(by_container))
-    return Judged(counts, spread, len(pods), stable)
+    return Judged(counts, spread, stable)
 
 
 def spread_of(amounts: Sequence[float]) -> Ratio | None:

@@ -6,8 +6,8 @@
     of each of the last days         the busiest hour is kept: the rule looks at the largest window only
 
 An hour is open until `late` after its end, so a late sample counts in its own window and in no other; what comes later
-still, is from the future, negative, no number or beyond all machines is counted and left out. Names: machine "" is a node whose type
-nobody stated. A service's first sample goes on from what a former life published of it.
+still, is from the future, negative, no number or beyond all machines is counted and left out. Names: machine "" is a
+node whose type nobody stated. A service's first sample goes on from what a former life published of it.
 Source: requirements 004-05, 004-14 .. 004-16.
 """
 
@@ -30,19 +30,18 @@ from neap.planner.core.cluster import Cluster
 from neap.planner.core.profiling.judging import Judged, judge
 
 MOST_LINES: Final = 400_000  # services times machine types
-FULL_EVERY: Final = 10  # reports of which one is full, as reporters are set
 NO_REQUEST: Final = "cpu request missing"
 
 
 class Rule(NamedTuple):
     """How samples become windows; see Settings."""
 
-    samples: int = 12
-    late: Seconds = 900.0
-    skew: Seconds = 300.0
-    spread: Ratio = 0.25
-    days: int = 7
-    windows: int = 3
+    samples: int
+    late: Seconds
+    skew: Seconds
+    spread: Ratio
+    days: int
+    windows: int
 
 
 class Kept(NamedTuple):
@@ -170,7 +169,7 @@ class Measured:
         self.lines: dict[str, tuple[Line, ...]] = {}  # by key, one per machine type
         self.lacks: dict[str, str] = {}  # why a service has no value of a kind per core
         self._count = 0
-        self._full: dict[str, NodeUsage] = {}
+        self._whole = lean.Whole(self._names, MINUTE)
         self._passed: dict[str, Seconds] = {}  # by node, since its last full report
         self._places: dict[str, _Place] = {}
 
@@ -178,7 +177,9 @@ class Measured:
 
     def take(self, told: NodeUsage, at: Seconds) -> Mapping[str, int]:
         """Count one report's samples; what was left out, by reason. Cost: O(its containers)."""
-        usage, skew = self._whole(told), self._rule("").skew
+        usage, skew = self._whole.of(told), self._rule("").skew
+        if self._whole.lets_go(told) and told.period > 0:
+            self._passed[told.node] = min(self._passed.get(told.node, 0.0) + told.period, MINUTE)
         if usage is None or not self._read:
             return {}
         if not told.at - at <= skew:  # NaN neither
@@ -196,16 +197,6 @@ class Measured:
             if why:
                 left_out[why] = left_out.get(why, 0) + 1
         return left_out
-
-    def _whole(self, told: NodeUsage) -> NodeUsage | None:
-        """The report with all its containers. Where full ones are frequent, short ones only say that time passed."""
-        if told.period * FULL_EVERY < MINUTE:
-            if told.since and told.period > 0:
-                self._passed[told.node] = min(self._passed.get(told.node, 0.0) + told.period, MINUTE)
-            return None if told.since else told
-        if not told.since:
-            self._full[told.node] = lean.report(told, self._names)
-        return lean.completed(told, self._full.get(told.node))
 
     def _sample(self, one: ContainerUsage, values: Sequence[Any], hour: int, at: Seconds, period: Seconds) -> str:
         place = self._places.get(one.uid)
@@ -269,7 +260,7 @@ class Measured:
 
     def forget_node(self, node: str) -> None:
         """A node is gone."""
-        self._full.pop(node, None)
+        self._whole.forget(node)
         self._passed.pop(node, None)
 
     # -- windows -----------------------------------------------------------------------------------------------------
@@ -329,7 +320,7 @@ class Measured:
             past.pod_hours = one.pod_hours
             for window in one.windows:
                 line.last = max(line.last, window.start + window.length)
-                told = Judged(tuple(sorted(window.containers.items())), one.spread, 1, one.stable)
+                told = Judged(tuple(sorted(window.containers.items())), one.spread, one.stable)
                 past.add(Kept(int(window.start // HOUR), told), 0.0, self._rule(key).days)
         for machine, line in lines.items():
             line.keep(pasts[machine])

@@ -16,7 +16,6 @@ from neap.planner.core.profiling.measured import Rule
 Share = Annotated[Ratio, Meta(gt=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 PER_SERVICE: Final = ("baseline", "days", "quantile", "samples", "spread", "windows")
-FIXED: Final = ("period", "kinds")
 
 
 class ProfilingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

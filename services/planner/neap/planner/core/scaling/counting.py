@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from neap.common.model.forecast import Forecast
@@ -12,8 +12,17 @@ from neap.common.model.resource import CPU, RECLAIMED_CPU
 from neap.common.model.workload import Workload
 from neap.common.units import Cores, Seconds, format_duration
 from neap.foresight.cron import Bound, bounded
-from neap.foresight.manners import Judge, Manner
-from neap.foresight.scaling import Decision, Load, Rules, Wishes, decide, look_ahead, replicas_for
+from neap.foresight.manners import Judge
+from neap.foresight.scaling import (
+    Decision,
+    Load,
+    Rules,
+    StabilizationWindow,
+    decide,
+    look_ahead,
+    predicted,
+    replicas_for,
+)
 from neap.planner.core.scaling.settings import Scaling
 
 ENOUGH: Final = 3  # measured starts
@@ -71,21 +80,13 @@ def ahead(forecast: Forecast | None, at: Seconds, lead: Seconds) -> tuple[float 
     return expected, look_ahead(forecast.start, forecast.step, forecast.p99, at, lead) if forecast.p99 else None
 
 
-def counted(at: Seconds, load: Load, rules: Rules, wishes: Wishes, judge: Judge, lead: Seconds) -> Decision:
+def counted(
+    at: Seconds, load: Load, rules: Rules, window: StabilizationWindow, judge: Judge, lead: Seconds
+) -> Decision:
     """Under the manner in force."""
     manner = judge.manner
-    own = Load(load.use, load.now, load.ready, *_followed(load, manner), judge.glance.burst(manner, rules))
-    held = Rules(
-        rules.target, rules.full, rules.least, rules.most, rules.tolerance, lead if manner.quick else rules.hold,
-        rules.up, rules.pods_up, rules.down,
-    )  # fmt: skip
-    return decide(at, own, held, wishes)
-
-
-def _followed(load: Load, manner: Manner) -> tuple[float | None, float | None]:
-    if not manner.ahead or load.expected is None:
-        return None, None
-    return manner.ahead * load.expected, load.unlikely if manner.wary else None
+    own = replace(manner.followed(load), burst=judge.glance.burst(manner, rules))
+    return decide(at, own, replace(rules, hold=lead) if manner.quick else rules, window)
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,7 @@ def arithmetic(load: Load, rules: Rules, decision: Decision, lead: Seconds, by: 
     told = "no forecast"
     if load.expected is not None:
         unlikely = f", unlikely {load.unlikely:.2f} at {rules.full:.3g}" if load.unlikely is not None else ""
-        needed = max(replicas_for(load.expected, rules.target), replicas_for(load.unlikely or 0.0, rules.full))
-        told = (
-            f"expected {load.expected:.2f} within {format_duration(lead)} at {rules.target:.3g}{unlikely} -> {needed}"
-        )
+        within = f"within {format_duration(lead)} at {rules.target:.3g}"
+        told = f"expected {load.expected:.2f} {within}{unlikely} -> {predicted(load, rules)}"
     bounds = f"within {rules.least}..{rules.most}" + (f" by {by!r}" if by else "")
     return f"{used}; {told}; {bounds} -> {decision.desired}"

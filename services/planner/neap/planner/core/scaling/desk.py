@@ -22,23 +22,24 @@ from neap.common.contract.channel import Address
 from neap.common.errors import InputError
 from neap.common.model.forecast import Forecast
 from neap.common.model.scaling import ScaleMode, ScalingPlan
-from neap.common.model.trail import ObjectRef, TrailEntry
+from neap.common.model.trail import TrailEntry
 from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Decide, Delete, Event, Instruction, Put
 from neap.common.telemetry.span import object_context
 from neap.common.units import HOUR, Seconds
 from neap.foresight.cron import Bound, parse_bounds
 from neap.foresight.manners import Judge
-from neap.foresight.scaling import Decision, Load, Rules, Wishes
-from neap.foresight.scaling import predicted as replicas_ahead
+from neap.foresight.scaling import Decision, Load, Rules, StabilizationWindow, predicted
 from neap.planner.core.cluster import Cluster, Service
-from neap.planner.core.forecasting import Forecasts, SeriesName
+from neap.planner.core.desk import SOURCE
+from neap.planner.core.forecasting.desk import Forecasts
+from neap.planner.core.forecasting.gathering import SeriesName
+from neap.planner.core.keys import key_of, object_of, tokens_of
 from neap.planner.core.scaling import counting
 from neap.planner.core.scaling.gauge import Gauge
 from neap.planner.core.scaling.settings import Scaling
-from neap.planner.core.wishes import Wishes as Policies
+from neap.planner.core.wishes import Wishes
 
-SOURCE: Final = "planner"
 TOLD: Final = "neap_planner_scaling_told_total"
 LEFT_OUT: Final = "neap_planner_scaling_left_out_total"
 KINDS: Final = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
@@ -56,7 +57,7 @@ class Scaled:
     bounds: tuple[Bound, ...]
     settings: Scaling
     since: Seconds
-    wishes: Wishes = field(default_factory=Wishes)
+    window: StabilizationWindow = field(default_factory=StabilizationWindow)
     last: Seconds = 0.0  # look
     told: ScalingPlan | None = None
     begun: bool = False
@@ -67,8 +68,8 @@ class ScalingDesk:
 
     news: Final = (NodeUsage, ScalingPlan)
 
-    def __init__(self, policies: Policies, cluster: Cluster, forecasts: Forecasts) -> None:
-        self._policies, self._cluster, self._forecasts = policies, cluster, forecasts
+    def __init__(self, wishes: Wishes, cluster: Cluster, forecasts: Forecasts) -> None:
+        self._wishes, self._cluster, self._forecasts = wishes, cluster, forecasts
         self._gauge = Gauge()
         self._scaled: dict[str, Scaled] = {}
         self._round, self._listed = -1, -math.inf
@@ -82,14 +83,14 @@ class ScalingDesk:
             case Arrived(message=NodeUsage() as usage) if self._scaled:
                 self._gauge.hear(usage, event.at)
             case Arrived(message=ScalingPlan() as plan) if self._listed < 0:
-                self._stored[f"{plan.namespace}/{plan.kind}/{plan.name}"] = plan
+                self._stored[key_of(plan)] = plan
         return ()
 
     def plan(self, at: Seconds) -> Sequence[Instruction]:
         """See Desk."""
         said: list[Instruction] = []
-        if self._policies.round != self._round or (not self._left and at >= self._listed + RELIST):
-            self._round, self._listed = self._policies.round, at
+        if self._wishes.round != self._round or (not self._left and at >= self._listed + RELIST):
+            self._round, self._listed = self._wishes.round, at
             self._left, self._wanted, self._count = deque(self._cluster.services), [], 0
             said += self._relist(at)
         elif self._left:
@@ -115,11 +116,11 @@ class ScalingDesk:
 
     def _relist(self, at: Seconds) -> list[Instruction]:
         """Some of the services; after the last of them, who is scaled from now on."""
-        most = self._policies.settings.scaling.services
+        most = self._wishes.settings.scaling.services
         found: list[Wanted] = []
         for _ in range(min(AT_ONCE, len(self._left))):
             key = self._left.popleft()
-            settings = self._policies.of_service(key).scaling
+            settings = self._wishes.of_service(key).scaling
             if key.split("/")[1] in KINDS and settings.mode is not ScaleMode.OFF:
                 found.append((settings.mode is not ScaleMode.AUTO, key, settings))
         self._count += len(found)
@@ -153,11 +154,10 @@ class ScalingDesk:
         except InputError:  # policy is checked before it holds; this is what the room was started with
             bounds = ()
             said.append(Count(LEFT_OUT, labels={"why": "bound"}))
-        if known is not None:
-            known.settings, known.bounds = settings, bounds
-        else:
-            judge = Judge(memory=settings.memory, allowance=settings.allowance)
-            self._scaled[key] = Scaled(judge, bounds, settings, at, told=self._stored.pop(key, None))
+        if known is None:
+            known = self._scaled[key] = Scaled(Judge(), bounds, settings, at, told=self._stored.pop(key, None))
+        known.settings, known.bounds = settings, bounds
+        known.judge.memory, known.judge.allowance = settings.memory, settings.allowance
 
     # -- how many ------------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class ScalingDesk:
         if not scaled.judge.manner.wary:
             load = Load(load.use, load.now, load.ready, load.expected)
         try:
-            decision = counting.counted(at, load, rules, scaled.wishes, scaled.judge, lead)
+            decision = counting.counted(at, load, rules, scaled.window, scaled.judge, lead)
         except InputError as error:
             return self._tell(service, scaled, _idle(service.key, scaled, load, lead, str(error), at))
         return self._tell(service, scaled, _plan(service.key, scaled, load, rules, decision, forecast, lead, by, at))
@@ -227,18 +227,16 @@ def _plan(
     key: str, scaled: Scaled, load: Load, rules: Rules, decision: Decision, forecast: Forecast | None, lead: Seconds,
     by: str, at: Seconds,
 ) -> ScalingPlan:  # fmt: skip
-    namespace, kind, name = key.split("/", 2)
     judge = scaled.judge
-    predicted = replicas_ahead(load, rules)
-    flags = decision.flags
-    if predicted is None:
+    ahead, flags = predicted(load, rules), decision.flags
+    if ahead is None:
         flags = (*flags, counting.NO_FORECAST)
     elif not judge.manner.ahead:
         flags = (*flags, counting.NOT_FOLLOWED)
     next_peak = counting.coming(forecast, rules, load.now, at, lead) if forecast is not None else None
     return ScalingPlan(
-        at=at, source=SOURCE, namespace=namespace, kind=kind, name=name, mode=scaled.settings.mode, now=load.now,
-        desired=decision.desired, native=decision.native, predicted=predicted, least=rules.least, most=rules.most,
+        at=at, source=SOURCE, **tokens_of(key), mode=scaled.settings.mode, now=load.now,
+        desired=decision.desired, native=decision.native, predicted=ahead, least=rules.least, most=rules.most,
         lead=lead, expected=load.expected, target=rules.target, forecast=forecast.version if forecast else "",
         flags=flags, arithmetic=counting.arithmetic(load, rules, decision, lead, by), manner=judge.manner.name,
         peak=next_peak.peak if next_peak else None, peak_at=next_peak.peak_at if next_peak else None,
@@ -249,9 +247,8 @@ def _plan(
 
 def _idle(key: str, scaled: Scaled, load: Load, lead: Seconds, flaw: str, at: Seconds) -> ScalingPlan:
     """Nothing can be counted: what there is stays."""
-    namespace, kind, name = key.split("/", 2)
     return ScalingPlan(
-        at=at, source=SOURCE, namespace=namespace, kind=kind, name=name, mode=scaled.settings.mode, now=load.now,
+        at=at, source=SOURCE, **tokens_of(key), mode=scaled.settings.mode, now=load.now,
         desired=load.now, least=scaled.settings.least, most=scaled.settings.most, lead=lead, flags=(flaw,),
         arithmetic=flaw,
     )  # fmt: skip
@@ -263,9 +260,7 @@ def _gist(plan: ScalingPlan) -> tuple[object, ...]:
 
 
 def _line(plan: ScalingPlan) -> TrailEntry:
-    about = ObjectRef(
-        namespace=plan.namespace, name=plan.name, uid=f"{plan.namespace}/{plan.kind}/{plan.name}", kind=plan.kind
-    )
+    about = object_of(plan)
     what = "asked to scale" if plan.mode is ScaleMode.AUTO else "would scale"
     flags = f" ({', '.join(plan.flags)})" if plan.flags else ""
     return TrailEntry(
@@ -281,5 +276,4 @@ def _series(key: str) -> SeriesName:
 
 
 def _address(key: str) -> Address[ScalingPlan]:
-    namespace, kind, name = key.split("/", 2)
-    return SCALING.at(namespace=namespace, kind=kind, name=name)
+    return SCALING.at(**tokens_of(key))

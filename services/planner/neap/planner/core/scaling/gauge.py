@@ -54,6 +54,8 @@ class Gauge:
         self._followed = set(uids)
         for uid in [uid for uid in self._pods if uid not in self._followed]:
             del self._pods[uid]
+        theirs = {use.node for use in self._pods.values()}
+        self._nodes = {node: at for node, at in self._nodes.items() if node in theirs}
 
     def hear(self, usage: NodeUsage, at: Seconds) -> None:
         """One report. O(its containers)."""

@@ -20,7 +20,6 @@ PER_SERVICE: Final = (
     "bounds", "down", "full", "hold", "lead", "least", "mode", "most", "pods_up", "start", "target", "target_cores",
     "tolerance", "up", "zone",
 )  # fmt: skip
-FIXED: Final = ("period",)
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from msgspec.structs import replace
 
 from neap.common.contract.catalogue import RECOMMENDATIONS, RESIZES
+from neap.common.contract.channel import Address
 from neap.common.errors import InputError, SettingsError
 from neap.common.model.lifecycle import Measured
 from neap.common.model.qos import QosClass
@@ -28,7 +30,9 @@ from neap.common.model.recommendation import (
     Resize,
     Resized,
 )
+from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.usage import NodeUsage
+from neap.common.model.workload import Workload
 from neap.common.runtime.machine import (
     Arrived,
     Count,
@@ -47,11 +51,13 @@ from neap.common.units import DAY, Seconds
 from neap.foresight.rule import Rule
 from neap.foresight.sizing import readiness, saved, sized
 from neap.planner.core.cluster import Cluster, Service
+from neap.planner.core.desk import SOURCE
+from neap.planner.core.keys import key_of, tokens_of
 from neap.planner.core.record import Record
 from neap.planner.core.sizing import applying
 from neap.planner.core.sizing.faring import Faring, some
 from neap.planner.core.sizing.kept import Kept
-from neap.planner.core.sizing.saying import SOURCE, dedupe_id, is_news, line, merged, version_of
+from neap.planner.core.sizing.saying import dedupe_id, is_news, line, merged, version_of
 from neap.planner.core.sizing.seen import courses, seen_of, span_of, ways
 from neap.planner.core.sizing.settings import SizingSettings
 from neap.planner.core.wishes import Wishes
@@ -95,27 +101,24 @@ class SizingDesk:
             case Heard(what=ApplyRequest() as request, at=at):
                 return self._apply(request, at)
             case Gone(channel=channel, subject=subject) if channel == RECOMMENDATIONS:
-                tokens = channel.tokens_of(subject)
-                self._drop(f"{tokens['namespace']}/{tokens['kind']}/{tokens['name']}")
+                self._drop("/".join(channel.tokens_of(subject).values()))
             case Synced(channel=channel) if channel == RECOMMENDATIONS:
                 self._is_read = True
-            case _:
-                pass
         return ()
 
     def plan(self, at: Seconds) -> Sequence[Instruction]:
         """See Desk: first the changes under way, then who is due."""
         self._at = max(self._at, at)
         settings = self._wishes.settings.sizing
-        self._faring.sweep(at, settings.guard, self._is_guarded)
+        self._faring.sweep(at, settings.guard, self._guarded)
         said: list[Instruction] = []
         for key in list(self._guarded)[:MOST_WATCHED]:
             del self._guarded[key]  # to the end
             self._guarded[key] = None
             if (told := self._kept[key].told) is not None:
                 said += self._watch(key, told, at)
-        for key, service in self._due(at, settings):
-            said += self._size(key, service, at)
+        for key in self._due(at, settings):
+            said += self._size(key, at)
         return said
 
     def validate(self) -> None:
@@ -124,7 +127,7 @@ class SizingDesk:
             told = kept.told
             if told is None:
                 continue
-            assert key == f"{told.namespace}/{told.kind}/{told.name}", f"{key}: told as {told.kind}/{told.name}"
+            assert key == key_of(told), f"{key}: told as {told.kind}/{told.name}"
             assert not told.state or told.applying is not None, f"{key}: {told.state} without a change"
             for size in told.containers:
                 for each in size.requests:
@@ -133,12 +136,11 @@ class SizingDesk:
 
     def answer(self, request: ApplyRequest) -> ApplyAnswer:
         """What becomes of a wish, or what a recommendation rests on; changes nothing."""
-        key = f"{request.namespace}/{request.kind}/{request.name}"
+        key = key_of(request)
         if request.show:
             found = courses(self._record, key)
             return ApplyAnswer(accepted=bool(found), says="" if found else f"nothing is known of {key}", courses=found)
-        kept = self._kept.get(key)
-        told = kept.told if kept else None
+        told = self._told(key)
         if told is None:
             return ApplyAnswer(accepted=False, says=f"there is no recommendation for {key}")
         against = self._against(key, told, request)
@@ -149,39 +151,40 @@ class SizingDesk:
 
     # -- sizing ------------------------------------------------------------------------------------------------------
 
-    def _due(self, at: Seconds, settings: SizingSettings) -> Iterator[tuple[str, Service]]:
+    def _due(self, at: Seconds, settings: SizingSettings) -> Iterator[str]:
         """Who is due, of the next in this round: as many as are due meanwhile, and half as many again."""
-        share = math.ceil(1.5 * len(self._cluster.services) * settings.period / settings.every)
+        services, kept = self._cluster.services, self._kept
+        share = math.ceil(1.5 * len(services) * settings.period / settings.every)
         left = min(settings.most, max(FEWEST, share))
-        for key in some(self._left, self._cluster.services):
-            service = self._cluster.services.get(key)
-            if service is None or not _is_sized(service):
+        for key in some(self._left, chain(services, (key for key in kept if key not in services))):
+            service = services.get(key)
+            if service is not None and _is_sized(service.workload):
+                kept.setdefault(service.key, Kept())
+            mine = kept.get(key)
+            if mine is None or at < mine.due:
                 continue
-            kept = self._kept.setdefault(service.key, Kept())
-            if at < kept.due:
-                continue
-            kept.due = at + settings.every
-            yield service.key, service
+            mine.due = at + settings.every
+            yield key
             left -= 1
             if left <= 0:
                 return
 
-    def _size(self, key: str, service: Service, at: Seconds) -> Sequence[Instruction]:
-        kept, settings = self._kept[key], self._wishes.of_service(key).sizing
-        if settings.mode == "off" or not service.uids:
-            return self._forgotten(key, kept, settings, at)
+    def _size(self, key: str, at: Seconds) -> Sequence[Instruction]:
+        kept, settings, service = self._kept[key], self._wishes.of_service(key).sizing, self._cluster.services.get(key)
+        if settings.mode == "off" or service is None or not service.uids or not _is_sized(service.workload):
+            return self._forgotten(key, kept.told, settings, at)
         try:
             now = self._recommended(key, kept, service, settings, at)
-            address = RECOMMENDATIONS.at(namespace=now.namespace, kind=now.kind, name=now.name)
+            address = _address(now)
         except (InputError, SettingsError):
             return (Count(REFUSED),)
         said: list[Instruction] = []
         if is_news(kept.told, now, at, settings.refresh):
             said = [Put(address, now), Count(TOLD)]
-            self._note(key, kept, now)
+            self._note(key, now)
         wants = settings.mode == "apply" and self._is_sure(now, settings)
         if wants and not applying.reason_against(now, settings, at):
-            self._note(key, kept, now)
+            self._note(key, now)
             said = [*said[1:], *self._begin(key, now, settings, at, by="by policy")]
         return said
 
@@ -197,15 +200,14 @@ class SizingDesk:
         first, last = span_of(seen, at)
         waits, sizes = readiness(first, last, at), list[ContainerSize]()
         for one in seen if not waits else ():
-            memories = {name: kept.memory(one.name, name) for name in ("cpu", "memory")}
+            memories = {name: kept.memory(one.name, name) for name in (CPU, MEMORY)}
             sizes.append(sized(one, ways(settings, self._rules), at, memories))
         if sizes:
             kept.remember((s.name, each.resource, each.memory) for s in sizes for each in s.requests)
         containers = merged(told, sizes, settings.change)
-        namespace, kind, name = key.split("/", 2)
         fresh = Recommendation(
-            at=at, source=SOURCE, namespace=namespace, kind=kind, name=name, version=version_of(containers, at),
-            replicas=len(service.uids), window=min(last - first, LONGEST_WINDOW) if first is not None else 0.0,
+            at=at, source=SOURCE, **tokens_of(key), version=version_of(containers, at), replicas=len(service.uids),
+            window=min(last - first, LONGEST_WINDOW) if first is not None else 0.0,
             containers=containers, saves=saved(containers, len(service.uids)), waits=waits,
         )  # fmt: skip
         if told is None:
@@ -214,12 +216,16 @@ class SizingDesk:
         version = told.version if same else fresh.version
         return replace(fresh, version=version, state=told.state, why=told.why, applying=told.applying)
 
-    def _forgotten(self, key: str, kept: Kept, settings: SizingSettings, at: Seconds) -> Sequence[Instruction]:
-        told = kept.told
-        if told is None or (settings.mode != "off" and at - told.at < settings.forget):
-            return ()
-        self._drop(key)
-        return (Delete(RECOMMENDATIONS.at(namespace=told.namespace, kind=told.kind, name=told.name)),)
+    def _forgotten(
+        self, key: str, told: Recommendation | None, settings: SizingSettings, at: Seconds
+    ) -> Sequence[Instruction]:
+        """What was told of a service that is off, or runs no more, is taken back; of the latter after a while."""
+        if told is not None and (settings.mode == "off" or at - told.at >= settings.forget):
+            self._drop(key)
+            return (Delete(_address(told)),)
+        if told is None and key not in self._cluster.services:
+            self._drop(key)
+        return ()
 
     # -- applying ----------------------------------------------------------------------------------------------------
 
@@ -230,9 +236,8 @@ class SizingDesk:
         return "" if possible else f"there is no change to take back ({told.state or 'none was applied'})"
 
     def _apply(self, request: ApplyRequest, at: Seconds) -> Sequence[Instruction]:
-        key = f"{request.namespace}/{request.kind}/{request.name}"
-        kept = self._kept.get(key)
-        told = kept.told if kept else None
+        key = key_of(request)
+        told = self._told(key)
         if told is None or self._against(key, told, request):
             return (Count(REFUSED),)
         if request.undo:
@@ -273,24 +278,23 @@ class SizingDesk:
         return ()
 
     def _outcome(self, outcome: Resized, at: Seconds) -> Sequence[Instruction]:
-        key = f"{outcome.namespace}/{outcome.kind}/{outcome.name}"
-        kept = self._kept.get(key)
-        was = kept.told if kept else None
+        key = key_of(outcome)
+        was = self._told(key)
         now = applying.heard(was, outcome, at) if was else None
-        if kept is None or was is None or now is None:
+        if was is None or now is None:
             return ()
         if now.state == applying.REFUSED != was.state:
             return self._tell(key, now, "resize refused")
-        self._note(key, kept, now)
-        return (Put(RECOMMENDATIONS.at(namespace=now.namespace, kind=now.kind, name=now.name), now),)
+        self._note(key, now)
+        return (Put(_address(now), now),)
 
     def _tell(
         self, key: str, now: Recommendation, what: str, resize: Resize | None = None,
         numbers: tuple[Measured, ...] = (),
     ) -> Sequence[Instruction]:  # fmt: skip
-        self._note(key, self._kept[key], now)
+        self._note(key, now)
         said: list[Instruction] = [
-            Put(RECOMMENDATIONS.at(namespace=now.namespace, kind=now.kind, name=now.name), now),
+            Put(_address(now), now),
             Decide(line(now, what, now.at, numbers=numbers)),
             Count(RESIZED, labels={"what": what}),
         ]
@@ -302,15 +306,19 @@ class SizingDesk:
 
     def _read(self, told: Recommendation) -> None:
         """What an earlier life said, or the echo of what this one says."""
-        key = f"{told.namespace}/{told.kind}/{told.name}"
-        kept = self._kept.setdefault(key, Kept())
-        before = kept.told
+        key = key_of(told)
+        before = self._told(key)
         if before is None or told.at > before.at:
-            self._note(key, kept, told)
+            self._note(key, told)
 
-    def _note(self, key: str, kept: Kept, now: Recommendation) -> None:
+    def _told(self, key: str) -> Recommendation | None:
+        """What was told last."""
+        kept = self._kept.get(key)
+        return None if kept is None else kept.told
+
+    def _note(self, key: str, now: Recommendation) -> None:
         """This is what was told last."""
-        kept.told = now
+        self._kept.setdefault(key, Kept()).told = now
         if now.state == applying.APPLYING:
             self._guarded[key] = None
         else:
@@ -322,12 +330,7 @@ class SizingDesk:
 
     def _key_of(self, uid: str) -> str:
         pod = self._cluster.pods.get(uid)
-        if pod is None or not _is_owner(pod.workload.owner, pod.workload.qos):
-            return ""
-        return pod.key
-
-    def _is_guarded(self, key: str) -> bool:
-        return key in self._guarded
+        return pod.key if pod is not None and _is_sized(pod.workload) else ""
 
     def _kills(self, key: str, span: Seconds, at: Seconds) -> int:
         records = (self._record.container(key, name) for name in self._record.containers(key))
@@ -338,9 +341,9 @@ class SizingDesk:
         return bool(sums) and min(each.confidence for each in sums) >= settings.least_confidence
 
 
-def _is_owner(owner: str, qos: QosClass) -> bool:
-    return owner.partition("/")[0] in KINDS and qos is not QosClass.RECLAIMED
+def _is_sized(workload: Workload) -> bool:
+    return workload.owner.partition("/")[0] in KINDS and workload.qos is not QosClass.RECLAIMED
 
 
-def _is_sized(service: Service) -> bool:
-    return _is_owner(service.workload.owner, service.workload.qos)
+def _address(told: Recommendation) -> Address[Recommendation]:
+    return RECOMMENDATIONS.at(namespace=told.namespace, kind=told.kind, name=told.name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from sys import intern
 from typing import Final
@@ -100,8 +100,8 @@ class Faring:
         """The fare of a service."""
         return self._fares.setdefault(key, Fare(Window(at)))
 
-    def sweep(self, at: Seconds, window: Seconds, held: Callable[[str], bool]) -> None:
-        """Turn windows that are over, but for services that `held` names; forget pods that are gone. Some at a time."""
+    def sweep(self, at: Seconds, window: Seconds, held: Container[str]) -> None:
+        """Turn windows that are over, but for services that are `held`; forget pods that are gone. Some at a time."""
         for uid in some(self._uids, self._of_uid):
             fare = self._of_uid.get(uid)
             if fare is None or not self._key_of(uid):
@@ -110,7 +110,7 @@ class Faring:
                     fare.pods -= 1
         for key in some(self._keys, self._fares):
             known = self._fares.get(key)
-            if known is None or held(key):
+            if known is None or key in held:
                 continue
             if at - known.now.since >= window:
                 known.turn(at)

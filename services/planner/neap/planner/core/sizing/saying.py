@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from neap.common.model.lifecycle import Measured
 from neap.common.model.recommendation import ContainerSize, Recommendation, Resize, Sum
-from neap.common.model.trail import ObjectRef, TrailEntry
+from neap.common.model.trail import TrailEntry
 from neap.common.telemetry.span import object_context
 from neap.common.units import Ratio, Seconds
 from neap.foresight.sizing import differs
-
-SOURCE = "planner"
+from neap.planner.core.desk import SOURCE
+from neap.planner.core.keys import object_of
 
 
 def merged(before: Recommendation | None, sizes: Sequence[ContainerSize], share: Ratio) -> tuple[ContainerSize, ...]:
@@ -73,9 +73,7 @@ def line(
     told: Recommendation, what: str, at: Seconds, *, numbers: tuple[Measured, ...] = (), id_: str = ""
 ) -> TrailEntry:
     """One act about a service, in its trail."""
-    about = ObjectRef(
-        namespace=told.namespace, name=told.name, uid=f"{told.namespace}/{told.kind}/{told.name}", kind=told.kind
-    )
+    about = object_of(told)
     version = told.applying.version if told.applying else told.version
     return TrailEntry(
         at=at,

@@ -12,7 +12,7 @@ from neap.common.model.workload import Container
 from neap.common.units import Seconds
 from neap.foresight.rule import Aim, Known, Rule
 from neap.foresight.series import Series
-from neap.foresight.sizing import Kill, Past, Seen, Way
+from neap.foresight.sizing import Past, Seen, Way
 from neap.planner.core.record import ContainerRecord, Record, Used
 from neap.planner.core.sizing.settings import SizingSettings
 
@@ -49,7 +49,7 @@ def seen_of(container: Container, record: ContainerRecord | None, applied: Apply
         last=record.last,
         cpu=_past(record.cpu),
         memory=_past(record.memory),
-        kills=[Kill(one.at, one.uid, one.had) for one in record.ooms],
+        kills=record.ooms,
         requests={**container.requests, **asked},
         limits=container.limits,
     )

@@ -22,7 +22,6 @@ PER_SERVICE: Final = (
     "guard_oom_kills", "guard_stalled", "guard_starved", "guard_throttled", "how", "least_confidence", "memory_limit",
     "memory_margin", "memory_max", "memory_min", "memory_percentile", "memory_rule", "mode",
 )  # fmt: skip
-FIXED: Final = ("period",)
 
 
 class SizingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from neap.common.contract.catalogue import TIDES
-from neap.common.model.forecast import CLUSTER_SCOPE, Forecast
+from neap.common.errors import InputError
+from neap.common.model.forecast import CLUSTER_SCOPE
 from neap.common.model.lifecycle import Ended, Submitted
 from neap.common.model.placement import Checkpoint, Placed
 from neap.common.model.resource import CPU
@@ -33,29 +35,19 @@ from neap.foresight.tide_room import total
 from neap.foresight.tide_rule import Plan
 from neap.planner.core.cluster import Cluster
 from neap.planner.core.cluster import Node as ClusterNode
+from neap.planner.core.desk import SOURCE
+from neap.planner.core.forecasting.desk import Forecasts
 from neap.planner.core.record import Record
-from neap.planner.core.tides.gathering import gathered, is_guest, is_online, pools, used_by_owners, waiting_for
+from neap.planner.core.tides.gathering import gathered, other, pools, side_of, used_by_owners, waiting_for
 from neap.planner.core.tides.settings import TideSettings
 from neap.planner.core.wishes import Wishes
 
-SOURCE: Final = "planner"
 MOST_WAITING: Final = 20_000  # pods without a node that are looked at
 MOST_LINES: Final = 500  # of trails, in one pass
 KEPT: Final[Seconds] = 2 * DAY  # of the course
 TURNED: Final = "neap_planner_tide_turns_total"
+UNNAMEABLE: Final = "neap_planner_tide_unnameable_total"
 UNSURE: Final = "neap_planner_tide_unsure_total"
-
-
-class Forecasts(Protocol):
-    """As much of the forecast desk as is asked here."""
-
-    def want(self, name: tuple[str, str, str, str], horizon: Seconds) -> None:
-        """Tell this series from now on."""
-        ...
-
-    def of(self, name: tuple[str, str, str, str]) -> Forecast | None:
-        """The newest; None if there is none, or it may not drive decisions."""
-        ...
 
 
 @dataclass
@@ -87,7 +79,7 @@ class TidesDesk:
             case Synced(channel=channel) if channel == TIDES:
                 self._is_synced = True
             case Arrived(message=Submitted(workload=workload, node="")) if len(self._waiting) < MOST_WAITING:
-                if is_online(workload):
+                if side_of(workload) is Side.ONLINE:
                     self._waiting[workload.uid] = workload
             case Arrived(message=Placed(placement=placement)):
                 self._waiting.pop(placement.workload.uid, None)
@@ -106,7 +98,9 @@ class TidesDesk:
         wished: dict[str, None] = {}
         for pool, nodes in pools(self._cluster).items():
             settings = self._wishes.of_pool(pool).tide
-            if settings.enabled:
+            if settings.enabled and not _is_nameable(pool):
+                said.append(Count(UNNAMEABLE))
+            elif settings.enabled:
                 wished[pool] = None
                 said += self._pass(pool, nodes, settings, at)
         for pool in sorted(self._pools.keys() - wished.keys()):
@@ -171,13 +165,13 @@ class TidesDesk:
 
     def _lines(self, pool: str, turned: Sequence[TideNode], at: Seconds) -> Iterator[Instruction]:
         """A line for each pod that has to leave a node."""
-        lines = 0
-        for state in turned:
-            leaves = is_guest if state.side is Side.ONLINE else is_online
-            for pod in self._cluster.pods_of(self._cluster.nodes[state.node]):
-                if leaves(pod.workload) and lines < MOST_LINES:
-                    lines += 1
-                    yield Decide(_line(pool, state, pod.workload, at))
+        told = (
+            Decide(_line(pool, state, pod.workload, at))
+            for state in turned
+            for pod in self._cluster.pods_of(self._cluster.nodes[state.node])
+            if side_of(pod.workload) is other(state.side)
+        )
+        yield from islice(told, MOST_LINES)
 
     def _say(
         self, pool: _Pool, plan: Plan, foreseen: Demand | str, settings: TideSettings, at: Seconds
@@ -203,6 +197,15 @@ class TidesDesk:
         )  # fmt: skip
         pool.told_at, pool.fresh = at, True
         yield Put(TIDES.at(pool=old.pool), pool.said)
+
+
+def _is_nameable(pool: str) -> bool:
+    """Whether a subject can have its name: a label may have an underscore, a token not."""
+    try:
+        TIDES.at(pool=pool)
+    except InputError:
+        return False
+    return True
 
 
 def _began(old: TideNode | None, new: TideNode) -> bool:

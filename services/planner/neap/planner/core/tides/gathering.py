@@ -8,6 +8,7 @@ pool meet, pods it must be near, its gang, a kind beside cores and memory), and 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -29,19 +30,16 @@ SAFE: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"  # annotation; "f
 HOSTNAME: Final = "kubernetes.io/hostname"
 
 
-def stays(workload: Workload) -> bool:
-    """Whether it belongs to the node and not to a side."""
-    return workload.qos is QosClass.SYSTEM or workload.owner.partition("/")[0] == "DaemonSet"
+def side_of(workload: Workload) -> Side | None:
+    """Whose nodes it runs on; None: it belongs to its node, on whatever side that is."""
+    if workload.qos is QosClass.SYSTEM or workload.owner.partition("/")[0] == "DaemonSet":
+        return None
+    return Side.OFFLINE if workload.qos is QosClass.RECLAIMED else Side.ONLINE
 
 
-def is_guest(workload: Workload) -> bool:
-    """Whether it is of the offline side."""
-    return workload.qos is QosClass.RECLAIMED and not stays(workload)
-
-
-def is_online(workload: Workload) -> bool:
-    """Whether it is of the online side."""
-    return workload.qos is not QosClass.RECLAIMED and not stays(workload)
+def other(side: Side) -> Side:
+    """Whose pods have to leave a node that turns to a side."""
+    return Side.OFFLINE if side is Side.ONLINE else Side.ONLINE
 
 
 def pools(cluster: Cluster) -> Mapping[str, Sequence[ClusterNode]]:
@@ -64,11 +62,11 @@ def gathered(cluster: Cluster, nodes: Sequence[ClusterNode], states: Mapping[str
 def waiting_for(workloads: Iterable[Workload], nodes: Sequence[ClusterNode]) -> list[Ask]:
     """Of those who wait, who could run on a node of this pool, whatever its side."""
     labels = [known(node) for node in nodes]
-    found: dict[tuple[int, int], int] = {}
-    for one in workloads:
-        if is_online(one) and any(meets(one, each) for each in labels):
-            size = (one.requests.get(CPU, 0), one.requests.get(MEMORY, 0))
-            found[size] = found.get(size, 0) + 1
+    found = Counter(
+        (one.requests.get(CPU, 0), one.requests.get(MEMORY, 0))
+        for one in workloads
+        if side_of(one) is Side.ONLINE and any(meets(one, each) for each in labels)
+    )
     return [Ask(cpu, memory, count) for (cpu, memory), count in sorted(found.items())]
 
 
@@ -122,23 +120,19 @@ def _node(
 ) -> Node:
     state = state or TideNode(node=node.name, side=Side.ONLINE, why="new to the pool")
     has = node.topology.allocatable if node.topology is not None else {}
-    resident = [pod.placement for pod in pods if stays(pod.workload)]
-    guests = [pod for pod in pods if is_guest(pod.workload)]
-    online: dict[tuple[int, int, bool], int] = {}
+    of: dict[Side | None, list[Pod]] = {None: [], Side.ONLINE: [], Side.OFFLINE: []}
     for pod in pods:
-        if is_online(pod.workload):
-            cpu, memory = _charged(pod.placement)
-            ask = (cpu, memory, _is_movable(pod.workload, labels, kept))
-            online[ask] = online.get(ask, 0) + 1
-    leaving = guests if state.side is Side.ONLINE else [pod for pod in pods if is_online(pod.workload)]
+        of[side_of(pod.workload)].append(pod)
+    resident, guests = [_charged(pod.placement) for pod in of[None]], of[Side.OFFLINE]
+    online = Counter((*_charged(pod.placement), _is_movable(pod.workload, labels, kept)) for pod in of[Side.ONLINE])
     return Node(
         state,
-        max(0, has.get(CPU, 0) - sum(_charged(one)[0] for one in resident)),
-        max(0, has.get(MEMORY, 0) - sum(_charged(one)[1] for one in resident)),
+        max(0, has.get(CPU, 0) - sum(cpu for cpu, _ in resident)),
+        max(0, has.get(MEMORY, 0) - sum(memory for _, memory in resident)),
         tuple(Ask(cpu, memory, count, movable) for (cpu, memory, movable), count in sorted(online.items())),
         guests=len(guests),
         lost=sum(max(0.0, at - (pod.started_at or at)) for pod in guests),
-        stays=tuple(sorted(pod.workload.key for pod in leaving)[:MOST_BLOCKERS]),
+        stays=tuple(sorted(pod.workload.key for pod in of[other(state.side)])[:MOST_BLOCKERS]),
         present=node.topology is not None and not (node.object is not None and node.object.cordoned),
     )
 
