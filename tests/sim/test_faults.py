@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from neap.common.bus.memory import MemoryBroker
 from neap.common.model.lifecycle import Ended, EndReason, Submitted
 from neap.common.model.placement import Checkpoint, Placed
+from neap.common.runtime.clock import loop_clock
 from neap.common.testing.simloop import simulate
 from neap.common.units import MINUTE
 from neap.virtual.faults import Crash, Cut, Noise, Outage, Trouble, over_at
-from neap.virtual.simulation import ROOMS
-from tests.sim.small import STEP, Lived, flaws, live
+from neap.virtual.simulation import ROOMS, Simulation
+from tests.sim.small import STEP, Lived, flaws, live, small_settings
 
 NODES = ("n1", "n2", "n3", "n4")
 CENTRAL = ("virtual", "scheduler")
@@ -78,6 +79,40 @@ def test_a_connection_made_or_mended_while_the_server_is_away_comes_with_the_ser
         assert [bus.health.connected for bus in (cut, lost, new)] == [False, False, False]
         await asyncio.sleep(2)
         assert [bus.health.connected for bus in (cut, lost, new)] == [True, False, True]
+
+    simulate(main())
+
+
+def test_a_room_that_starts_on_a_node_that_is_cut_off_is_cut_off_too() -> None:
+    async def main() -> None:
+        world = Simulation(small_settings())
+        async with world.running(loop_clock(asyncio.get_running_loop(), epoch=0.0)):
+            connected = []
+            for act in (Cut("n1", 0, 0).strike, Crash("advisor", "n1", 0).strike, Crash("advisor", "n1", 0).pass_over):
+                await act(world)
+            connected.append(world.parts["advisor", "n1"].bus.health.connected)
+            world.mend("n1")
+            connected.append(world.parts["advisor", "n1"].bus.health.connected)
+            assert connected == [False, True]
+
+    simulate(main())
+
+
+def test_what_two_troubles_keep_away_is_back_when_the_second_has_passed() -> None:
+    async def main() -> None:
+        world, key = Simulation(small_settings()), ("advisor", "n1")
+        async with world.running(loop_clock(asyncio.get_running_loop(), epoch=0.0)):
+            crashes = Crash(*key, at=1, away=3), Crash(*key, at=2, away=9)
+            cuts = Cut("n1", at=1, away=3), Cut("n1", at=2, away=9)
+            for trouble in (*crashes, *cuts):
+                await trouble.strike(world)
+            await crashes[0].pass_over(world)
+            assert key not in world.parts
+            await crashes[1].pass_over(world)
+            await cuts[0].pass_over(world)
+            assert not world.parts[key].bus.health.connected
+            await cuts[1].pass_over(world)
+            assert world.parts[key].bus.health.connected
 
     simulate(main())
 

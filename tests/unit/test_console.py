@@ -9,13 +9,18 @@ import msgspec
 from neap.common.model.advice import Headroom, NodeAdvice, PoolAdvice
 from neap.common.model.day import DayReport
 from neap.common.model.enforcement import NodeEnforcement, Rung, Stance
+from neap.common.model.lifecycle import Ended, EndReason, Submitted
+from neap.common.model.placement import Placed, Placement
+from neap.common.model.qos import QosClass
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
+from neap.common.model.workload import Workload
 from neap.console.core.figure import Sample, draw
 from neap.console.core.nodeview import NodeView
 from neap.console.core.progress import Progress, one_line
 from neap.console.core.summary import DayOutcome, PlannerPart, plain_table, totals
 from neap.console.core.topview import HEADINGS, TopView
+from neap.console.shell.watcher import Placing
 
 REPORT = DayReport(
     at=43_200.0,
@@ -173,3 +178,17 @@ def test_lapsed_advice_is_shown_as_such() -> None:
 
 def test_a_node_nobody_spoke_of_is_not_known() -> None:
     assert not NodeView("n9").is_known
+
+
+def test_who_still_waits_at_the_end_of_the_day_has_waited_too() -> None:
+    placing = Placing()
+    guests = [
+        Workload(uid=uid, namespace="batch", name=uid, qos=QosClass.RECLAIMED, containers=()) for uid in ("a", "b", "c")
+    ]
+    for guest in guests:
+        placing.see(Submitted(at=100.0, source="", workload=guest), 0.0)
+    placement = Placement(workload=guests[0], charged={})
+    placing.see(Placed(at=160.0, source="", node="n1", placement=placement, reason=""), 1.0)
+    placing.see(Ended(at=200.0, source="", uid="c", node="", attempt=1, reason=EndReason.DELETED), 2.0)
+    assert placing.waits(3700.0) == {"guests": (3600.0, 3600.0)}, "a waited a minute, b an hour, c was taken back"
+    assert placing.per_second == {1: 1}

@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from neap.common.errors import SettingsError
+from neap.console import options
 from neap.console.cli import app
 from neap.console.core.comparison import Comparison, PolicyDay, as_json, difference, text
 from neap.console.core.figure import Sample, draw_policies
 from neap.console.core.summary import DayTotals
-from neap.console.shell.simulated import Ask
+from neap.console.shell.simulated import Ask, compare_policies
 
 TOTALS = DayTotals(
     utilisation=0.6, guest_core_hours=100, lost_core_hours=1, service_minutes=1000, violation_minutes=5,
@@ -81,6 +82,22 @@ def test_a_trace_is_a_file_or_a_folder_that_is_there(tmp_path: Path) -> None:
     assert f"virtual.file={file}" in msgspec.structs.replace(ask, trace=file).settings(1)
     with pytest.raises(SettingsError, match="nowhere"):
         msgspec.structs.replace(ask, trace=tmp_path / "nowhere").settings(1)
+
+
+@pytest.mark.parametrize(("told", "hours"), [("2", 2.0), ("0.5", 0.5), ("90m", 1.5), ("24h", 24.0), (24.0, 24.0)])
+def test_a_length_is_a_duration_or_hours(told: str | float, hours: float) -> None:
+    assert options.hours(told) == hours
+
+
+@pytest.mark.parametrize("words", [["--length", "2x"], ["--length", "1m"], ["--length", "25"], ["--machine", "nope"]])
+def test_wrong_words_are_refused_before_anything_is_started(words: list[str]) -> None:
+    assert CliRunner().invoke(app, ["sim", "day", "--nodes", "1", *words]).exit_code != 0
+
+
+def test_a_policys_settings_are_checked_before_the_first_day_is_lived() -> None:
+    ask = Ask(policies=("neap", "peer,evictor.nothing=1"), nodes=1, hours=24.0)
+    with pytest.raises(SettingsError, match=r"evictor\.nothing"):
+        compare_policies(ask, in_json=True)
 
 
 def test_the_commands_are_there_and_sim_still_runs_by_itself(tmp_path: Path) -> None:

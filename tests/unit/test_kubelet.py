@@ -30,7 +30,7 @@ from neap.common.runtime.machine import (
 )
 from neap.virtual.behaviour import Origin
 from neap.virtual.kubelet import AdvanceHosts, KubeletMachine, StartPod, StopPod
-from neap.virtual.parts import Day
+from neap.virtual.parts import Day, Submission
 from neap.virtual.pod import ContainerState, Finished, Observation, ServiceState
 from neap.virtual.pod import EndReason as PodEnd
 from neap.virtual.settings import Settings
@@ -76,8 +76,10 @@ def eviction(uid: str = "u1", attempt: int = 1, node: str = "n1") -> Eviction:
 class Bench:
     """A kubelet with what a test wants to ask it."""
 
-    def __init__(self, *, synced: bool = True, settings: Settings | None = None) -> None:
-        day = Day("test", START, END - START, ())
+    def __init__(
+        self, *, synced: bool = True, settings: Settings | None = None, submissions: Sequence[Submission] = ()
+    ) -> None:
+        day = Day("test", START, END - START, tuple(submissions))
         self.tally = Tally(day, nodes=2, capacity=64.0, step=60.0)
         self.machine = KubeletMachine(settings or Settings(), day, {}, Origin(START, 300.0, 1), self.tally)
         self.at = START
@@ -270,6 +272,43 @@ def test_the_day_adds_up_service_minutes_and_cores_by_class() -> None:
     assert (told.core_seconds["shared_cores"], told.recent_cores["shared_cores"]) == (180.0, 2.0)
     assert told.running == {"dedicated_cores": 0, "shared_cores": 1, "reclaimed_cores": 0, "system_cores": 0}
     assert told.behind == pytest.approx(0.5)
+
+
+def test_only_guests_are_counted_as_finished_guests_and_a_service_has_no_work_to_lose() -> None:
+    bench = Bench()
+    bench.runs(placed(a_workload("job", qos=QosClass.SHARED, demand="work", width="2", work="100")))
+    (container,) = bench.machine._runs["job"].containers
+    done = Finished(at=650.0, uid="job", container=container, reason=PodEnd.DONE, core_seconds=100.0)
+    assert report(bench.steps(660.0, core_seconds={"job": 100.0}, finished=(done,))).finished == 0
+    bench.runs(placed(a_workload("web", qos=QosClass.SHARED)))
+    (container,) = bench.machine._runs["web"].containers
+    killed = Finished(at=710.0, uid="web", container=container, reason=PodEnd.OOM, core_seconds=90.0)
+    assert report(bench.steps(720.0, core_seconds={"web": 90.0}, finished=(killed,))).lost_core_seconds == 0
+
+
+def test_a_service_that_was_killed_is_in_violation_until_it_runs_again() -> None:
+    service = a_workload("s1", qos=QosClass.SHARED, mean="0.01", objective="0.2")
+    bench = Bench(submissions=[Submission(0.0, service)])
+    bench.runs(placed(service))
+    killed = Finished(at=650.0, uid="s1", container=runtime(bench), reason=PodEnd.OOM, core_seconds=30.0)
+    first = bench.steps(660.0, core_seconds={"s1": 30.0}, services=("s1",), violated=("s1",), finished=(killed,))
+    bench.hears(*(message for _, message in emitted(first)))
+    told = report(bench.steps(840.0))
+    assert (told.service_minutes, told.violation_minutes) == (4, 4), "nobody answers for three minutes"
+    bench.runs(placed(msgspec.structs.replace(service, attempt=2)))
+    told = report(bench.steps(900.0, services=("s1",)))
+    assert (told.service_minutes, told.violation_minutes) == (5, 4)
+
+
+def test_a_service_that_finds_no_node_is_in_violation_ten_minutes_after_it_is_due() -> None:
+    service = a_workload("s1", qos=QosClass.SHARED, mean="0.01", objective="0.2")
+    bench = Bench(submissions=[Submission(60.0, service), Submission(0.0, a_workload("g1"))])
+    assert report(bench.steps(START + 660.0)).violation_minutes == 0
+    told = report(bench.steps(START + 780.0))
+    assert (told.service_minutes, told.violation_minutes) == (2, 2)
+    deleted = Ended(at=0, source="gateway", uid="s1", node="", attempt=1, reason=EndReason.DELETED)
+    bench.hears(deleted)
+    assert report(bench.steps(START + 900.0)).violation_minutes == 2, "it is not wanted any more"
 
 
 def test_a_new_attempt_started_while_the_hosts_advance_is_not_charged_with_the_old_ones_work() -> None:

@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 
 from neap.common.errors import InputError, SettingsError
 from neap.common.units import MINUTE
-from neap.virtual.policies import POLICIES, policy_named
+from neap.virtual.policies import POLICIES, LendingPolicy, policy_named
 from neap.virtual.replay import (
     Advisor,
-    Guests,
     Load,
     Owner,
-    Sold,
-    allowance,
     held,
     percentile,
     replay,
@@ -25,6 +22,7 @@ from neap.virtual.replay import (
     together,
 )
 from neap.virtual.slices import CURVE_STEP, examples_root, read_slices
+from neap.virtual.sold import Guests, Sold, allowance
 
 PEER, NEAP, STATIC = POLICIES["peer"], POLICIES["neap"], POLICIES["static"]
 
@@ -46,15 +44,17 @@ def test_a_short_gap_is_bridged_and_a_long_one_is_unknown() -> None:
 
 
 @given(
-    st.lists(st.integers(0, 9), min_size=2, max_size=40), st.lists(st.integers(0, 9), min_size=2, max_size=40),
+    st.lists(st.integers(0, 9), min_size=2, max_size=40),
+    st.lists(st.one_of(st.none(), st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=40),
     st.integers(1, 12),
-)  # fmt: skip
+)
 def test_a_promise_is_kept_when_it_is_there_at_every_report_ahead(
-    promised: list[int], there: list[int], ahead: int
+    promised: list[int], there: list[int | None], ahead: int
 ) -> None:
     count = min(len(promised), len(there))
     promised, there = promised[:count], there[:count]
-    judged = [all(there[t] >= promised[s] for t in range(s + 1, s + ahead + 1)) for s in range(count - ahead)]
+    spans = [(promised[start], there[start + 1 : start + ahead + 1]) for start in range(count - ahead)]
+    judged = [all(some >= told for some in span if some is not None) for told, span in spans if None not in span]
     assert held(promised, there, ahead) == (sum(judged) / len(judged) if judged else 1.0)
 
 
@@ -81,6 +81,14 @@ def test_an_offer_that_stays_small_ends_with_no_more_sold_than_the_evictor_allow
         used = sold.round(after, 64.0)
     assert used <= max(before, 1.1 * after) + 1e-9
     assert (sold.evictions > 0) == (before // 4 * 4 > 1.1 * after)
+
+
+def test_what_guests_did_that_had_to_leave_is_lost() -> None:
+    sold = Sold(1.0, 1, Guests(cores=4.0, life=1e9), MINUTE)
+    sold.round(8.0, 8.0)  # two come
+    assert sold.round(8.0, 6.0) == 6.0  # and use three quarters of what they were sold
+    sold.round(4.0, 8.0)  # the younger one leaves after another minute
+    assert (sold.evictions, sold.lost) == (1, pytest.approx(3 * MINUTE + 4 * MINUTE))
 
 
 def test_the_peer_lends_by_its_formula_and_caps_by_its_rule() -> None:
@@ -126,6 +134,34 @@ def test_while_nobody_knows_the_use_nothing_is_offered_for_long() -> None:
     full = replay(a_load(*[10.0] * 48, step=300.0), NEAP)
     assert told.unknown > 0.8
     assert told.offered < full.offered / 2
+
+
+@pytest.mark.parametrize("policy", [NEAP, PEER, STATIC], ids=lambda policy: policy.name)
+def test_a_gap_in_the_record_makes_nothing_look_better(policy: LendingPolicy) -> None:
+    load = [60.0, 50.0] * 30
+    full = replay(a_load(*load), policy)
+    torn = replay(a_load(*load, *[None] * 120), policy)  # the same life, and then ten hours of which nobody knows
+    assert torn.unknown > 0.6
+    assert torn.utilisation == pytest.approx(full.utilisation, abs=0.01)
+    assert (torn.kept, torn.room) == (pytest.approx(full.kept, abs=0.01), pytest.approx(full.room, abs=0.01))
+    assert torn.risky == pytest.approx(full.risky, rel=0.02)
+
+
+def test_the_peer_averages_over_its_window_however_often_reports_come() -> None:
+    assert PEER.at(MINUTE)[0] == "advisor.smoothing=0.333333"
+    advisor = Advisor(a_load(20.0, 20.0), PEER, 5 * MINUTE)
+    for turn, used in enumerate([20.0] * 12 + [10.0]):
+        advisor.report(turn * 5 * MINUTE, [used])
+    assert advisor.offer == pytest.approx(64 * 0.60 - 1 - 10.0), "a report of 5 minutes is its whole window of 300 s"
+    assert advisor.allowed == pytest.approx(64 * 0.65 - 1 - 10.0), "and in 5 minutes its suppression grows to any size"
+
+
+def test_what_is_kept_of_the_whole_offer_is_told_beside_what_is_kept_of_the_promise() -> None:
+    curve = read_slices(examples_root()).curves["ali2018/3"]
+    load = Load("day", 64, CURVE_STEP, (Owner("o", 40.0, tuple(64 * share for share in curve)),))
+    ours, peer = replay(load, NEAP), replay(load, PEER)
+    assert ours.offer_kept < ours.kept
+    assert peer.offer_kept == peer.kept
 
 
 def test_several_nodes_weigh_by_their_cpus_and_the_worst_churn_is_told() -> None:

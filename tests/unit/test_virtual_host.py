@@ -331,6 +331,18 @@ def test_what_an_online_service_does_not_get_waits_and_is_worked_off() -> None:
     assert not state.violated
 
 
+def test_work_that_is_started_within_a_step_does_nothing_before() -> None:
+    host = a_host()
+    host.advance(60.0)
+    host.start(a_pod("late", Work(core_seconds=1e9, width=2)), at=105.0)
+    host.advance(120.0)
+    (late,) = host.observe().containers
+    assert late.core_seconds == pytest.approx(2 * 15.0)
+    host.advance(180.0)
+    (late,) = host.observe().containers
+    assert late.core_seconds == pytest.approx(2 * 75.0)
+
+
 def test_guests_on_the_owners_cores_hurt_unless_weights_or_cpusets_hold_them_back() -> None:
     def p99(*writes: tuple[str, str]) -> float:
         host = a_host()

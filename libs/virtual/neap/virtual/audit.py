@@ -22,17 +22,17 @@ from typing import Final
 
 from neap.common.bus.port import Received
 from neap.common.contract.catalogue import PLACEMENTS
-from neap.common.model.lifecycle import Ended, EndReason, LifecycleEvent, Started, Submitted
+from neap.common.model.lifecycle import Ended, LifecycleEvent, Started, Submitted
 from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released, fold
 from neap.common.model.resource import GPU_CORE, RECLAIMED_CPU, RECLAIMED_MEMORY, Resources, add
 from neap.common.model.topology import NodeTopology
 from neap.common.model.trail import TrailEntry
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
+from neap.virtual.trail import RETURNS
 
 LENT: Final = (RECLAIMED_CPU, RECLAIMED_MEMORY)
 WHOLE_CARD: Final = 100  # percent
-RETURNS: Final = (EndReason.EVICTED, EndReason.REFUSED)  # back to the queue
 
 
 @dataclass(frozen=True)

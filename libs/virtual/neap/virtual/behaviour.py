@@ -100,7 +100,8 @@ def virtual_pod(workload: Workload, curves: Curves, origin: Origin, saved: float
     containers += [
         VirtualContainer(id=runtime_id(workload, c.name), requests=c.requests, limits=c.limits) for c in others
     ]
-    return VirtualPod(uid=workload.uid, qos=kube_qos(workload), containers=tuple(containers), service=_service(told))
+    service = _service(told) if is_service(workload) else None
+    return VirtualPod(uid=workload.uid, qos=kube_qos(workload), containers=tuple(containers), service=service)
 
 
 class _Told:
@@ -165,6 +166,12 @@ def saved(workload: Workload, done: float) -> float:
     return done // every * every if every > 0 else 0.0
 
 
+def is_service(workload: Workload) -> bool:
+    """Whether it answers requests and promises how soon."""
+    told = _Told(workload)
+    return told.text("mean") is not None or told.text("objective") is not None
+
+
 def _untold(workload: Workload) -> Demand:
     requests = workload.requests
     if workload.qos == QosClass.RECLAIMED:
@@ -187,9 +194,7 @@ def _memory(workload: Workload, told: _Told) -> Memory:
     )
 
 
-def _service(told: _Told) -> ServiceModel | None:
-    if told.text("mean") is None and told.text("objective") is None:
-        return None
+def _service(told: _Told) -> ServiceModel:
     return ServiceModel(mean=told.number("mean", least=1e-6, most=60.0), objective=told.number("objective", least=1e-6))
 
 

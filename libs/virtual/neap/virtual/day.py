@@ -13,8 +13,8 @@ from neap.common.model.resource import CPU, GPU_CORE
 from neap.common.units import Cores, format_duration
 from neap.virtual.arrivals import CARD_MEMORY_MIB, gpu_pods, guests
 from neap.virtual.mix import mixed
-from neap.virtual.owners import DAEMON_CPU, DAEMON_USE, Service, daemons, online, replicas, requested, services
-from neap.virtual.parts import Day, MachineShape, Submission
+from neap.virtual.owners import DAEMON_CPU, DAEMON_USE, PATIENT, Service, daemons, online, replicas, requested, services
+from neap.virtual.parts import LEFT_OUT, Day, MachineShape, Submission
 from neap.virtual.settings import DaySettings
 from neap.virtual.slices import Slices
 
@@ -79,8 +79,9 @@ def _told(
 real: the owners' load curves (CPU use of two production clusters, a day each: {curves})
 real: order, shape, duration and rhythm of guests and GPU pods (rows of the openb trace)
 modelled: services, latencies, requests ({steady / total:.0%} of all cores, of which a service uses {peak} at its peak)
+modelled: latency is M/M/c over the cores a service could get; it promises a p99 of {PATIENT:g} times what it has alone
 the owners use {average / total:.1%} of all cores over the day; guests bring {lent / left:.2f} times what they leave
-guests: {number}, at most {settings.guest_cores:g} cores (wider rows are split, memory is scaled to these machines)
+guests: {number}, at most {settings.guest_cores:g} cores, which they use whole (wider rows are split, memory is scaled)
 guests: arrivals are compressed into the day, durations kept within {shortest} and {longest}
 GPU pods: {gpus}; shares rounded up to whole percents, memory modelled (share of {CARD_MEMORY_MIB // 1024} GiB), CPU cut to 1/8"""
-    return Day(day.name, day.start, day.length, day.submissions, tuple(text.splitlines()))
+    return Day(day.name, day.start, day.length, day.submissions, (*text.splitlines(), *LEFT_OUT))

@@ -31,7 +31,7 @@ from neap.common.model.workload import Container, Workload
 from neap.common.units import HOUR, Ratio, Seconds, format_duration, parse_duration
 from neap.virtual.behaviour import Curves, write
 from neap.virtual.owners import NOISE, OBJECTIVE, OWNER_PRIORITY
-from neap.virtual.parts import Day, Submission, identity
+from neap.virtual.parts import LEFT_OUT, Day, Submission, identity
 
 T = TypeVar("T")
 Amount = str | int
@@ -136,6 +136,7 @@ def parse_day(content: Any, where: str, *, start: Seconds, curves: Curves, seed:
     story = (
         f"{format_duration(length)} from {where}: {told.name}; {len(submissions)} pods, {lent} of them guests",
         "real: the owners' load curves; everything else as written in the file, latencies modelled",
+        *LEFT_OUT,
     )
     return Day(told.name, start, length, tuple(s for s in submissions if s.at < length), story)
 

@@ -2,8 +2,9 @@
 
     Simulation(settings, faults=plan(Crash("advisor", "n1", at=600, away=120), Outage(at=900, away=30)))
 
-`at` and `away` are clock seconds, `at` from the day's start. What is struck twice at once is struck once; what never
-was away comes back without harm.
+`at` and `away` are clock seconds, `at` from the day's start. A room or a connection that is struck several times is back
+when the last of them has passed; a server that is away already comes back when it was to, and a clock that jumps twice
+is right again after the first. What never was away comes back without harm.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ class Crash:
 
     async def strike(self, world: Simulation) -> None:
         """End it."""
+        world.away[self.room, self.node] += 1
         await (world.end if self.asked else world.crash)(self.room, self.node)
 
     async def pass_over(self, world: Simulation) -> None:
-        """Start it again."""
-        world.start(self.room, self.node)
+        """Start it again, if nothing else keeps it away."""
+        world.away[self.room, self.node] -= 1
+        if not world.away[self.room, self.node]:
+            world.start(self.room, self.node)
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,10 @@ class VirtualHost(MemoryHost):
 
     # -- the owner's side --------------------------------------------------------------------------------------------
 
-    def start(self, pod: VirtualPod) -> None:
-        """Make the pod's cgroups and let it run from now on.
+    def start(self, pod: VirtualPod, *, at: Seconds = 0.0) -> None:
+        """Make the pod's cgroups and let it run from `at` on, or from now on if that is past.
+
+        Work does nothing before `at`, which may lie within the next step; a service is asked for all of that step.
 
         Raises:
             InputError: it is here already, has a name no cgroup can have, or there are too many.
@@ -103,7 +105,7 @@ class VirtualHost(MemoryHost):
             inner = self._kubepods.add_container(pod, cgroup, container, pid)
             self._show(inner)
             self.put(f"/proc/{pid}", _process(inner))
-            running = Running(pod.uid, container, inner, pid, self._tree.now)
+            running = Running(pod.uid, container, inner, pid, max(at, self._tree.now))
             running.grow(self._tree.now, 0.0)
             started.append(running)
         self._tree.squeezed = True

@@ -34,13 +34,14 @@ from neap.common.runtime.machine import (
 )
 from neap.common.units import Seconds
 from neap.virtual import pod as virtual
-from neap.virtual.behaviour import Curves, Origin, saved, virtual_pod
+from neap.virtual.behaviour import Curves, Origin, is_service, saved, virtual_pod
 from neap.virtual.parts import Day
 from neap.virtual.settings import Settings
 from neap.virtual.tally import Step, Tally
-from neap.virtual.trail import line
+from neap.virtual.trail import RETURNS, line
 
 UNTIL_SYNCED: Seconds = 1.0
+UP_WITHIN: Seconds = 600.0  # after it is due a service may take so long to run for the first time
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class KubeletMachine:
         self._started: dict[str, int] = {}  # uid -> last attempt told as started
         self._ended: dict[str, int] = {}  # uid -> last attempt that is over
         self._saved: dict[str, float] = {}  # uid -> core-seconds kept of the attempts before
+        self._due = {s.workload.uid: day.start + s.at for s in day.submissions if is_service(s.workload)}
         self._advancing = self._over = False
         self._steps = 0
 
@@ -106,8 +108,10 @@ class KubeletMachine:
                 return self._fold(event)
             case Arrived(message=Started(uid=uid, attempt=attempt)):
                 self._remember(self._started, uid, attempt)
-            case Arrived(message=Ended(uid=uid, attempt=attempt)):
+            case Arrived(message=Ended(uid=uid, attempt=attempt, reason=reason)):
                 self._remember(self._ended, uid, attempt)
+                if reason not in RETURNS:
+                    self._due.pop(uid, None)
                 return self._reconcile(uid, event.at)
             case Arrived(message=Eviction() as eviction):
                 return self._evict(eviction, event.at)
@@ -303,6 +307,8 @@ class KubeletMachine:
 
     def _lose(self, run: Run) -> float:
         """Core-seconds that are lost with this attempt; what it saved, the next one need not do."""
+        if not run.left:
+            return 0.0  # a service has no work that could be lost
         uid, before = run.workload.uid, self._saved.get(run.workload.uid, 0.0)
         done = self._tally.done_by(uid)
         if kept := saved(run.workload, before + done) - before:
@@ -315,7 +321,8 @@ class KubeletMachine:
     def _stepped(self, to: Seconds, step: Step, at: Seconds) -> Sequence[Instruction]:
         self._advancing = False
         self._steps += 1
-        self._tally.step(step, {uid: run.workload.qos for uid, run in self._runs.items() if not run.fresh})
+        classes = {uid: run.workload.qos for uid, run in self._runs.items() if not run.fresh}
+        self._tally.step(step, classes, down=self._down(to))
         for run in self._runs.values():
             run.fresh = False
         acts = [act for finished in step.finished for act in self._finished(finished, at)]
@@ -325,6 +332,12 @@ class KubeletMachine:
             report = self._tally.report(at=to, behind=at - to, running=self._running())
             acts.append(Put(DAY_REPORT.at(cluster=self._settings.cluster), report))
         return acts
+
+    def _down(self, to: Seconds) -> int:
+        """Services that nobody serves: they ran and were ended, or were due long ago and never ran."""
+        return sum(
+            uid not in self._runs and (uid in self._started or to - due > UP_WITHIN) for uid, due in self._due.items()
+        )
 
     def _finished(self, finished: virtual.Finished, at: Seconds) -> Sequence[Instruction]:
         run = self._runs.get(finished.uid)
@@ -337,7 +350,8 @@ class KubeletMachine:
         run.left.discard(finished.container)
         if run.left:
             return ()
-        self._tally.count_finish()
+        if run.workload.qos is QosClass.RECLAIMED:
+            self._tally.count_finish()
         self._saved.pop(finished.uid, None)
         why = f"{run.node} finished it: {done:.0f} core-seconds of work done"
         return self._end(run, at, reason=EndReason.FINISHED, what="finished", why=why)

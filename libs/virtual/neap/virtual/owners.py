@@ -31,7 +31,8 @@ from neap.virtual.parts import MachineShape, Submission, bytes_per_core, identit
 from neap.virtual.settings import DaySettings
 
 P99_OF_SERVICE: Final = math.log(100)  # p99 of an exponential service time over its mean, 4.6
-OBJECTIVE: Final = 5 * P99_OF_SERVICE  # a service promises five times what its slowest 1 % need when alone
+PATIENT: Final = 5.0  # a service promises so many times what its slowest 1 % need when alone
+OBJECTIVE: Final = PATIENT * P99_OF_SERVICE
 MEMORY_SHARE: Final[Ratio] = 0.35  # of a core's part of the poorer machines' memory, per requested core
 MEMORY_USED: Final[Ratio] = 0.7  # of the memory request is touched
 NOISE: Final[Ratio] = 0.05

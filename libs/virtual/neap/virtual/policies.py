@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from neap.common.errors import SettingsError
+from neap.common.units import Seconds
 from neap.virtual.pace import PLAIN_ROOMS, plain_settings, planner_settings
 from neap.virtual.simulation import ROOMS
 
@@ -20,7 +21,7 @@ PEER: Final = (
     "advisor.headroom=headroom_koordinator",
     "advisor.overlap=true",  # owners run on all CPUs that are not dedicated,
     "advisor.reclaimed_minimum=3600",  # and guests behind them, on all of these
-    "advisor.smoothing=0.333",  # at a report a minute the weight of 5 reports: its window of 300 s
+    "advisor.grow_step=1.0",  # its suppression grows by 10 % of the node a second: between two reports to any size
     "advisor.publish_change=0.10",
     "evictor.reclaimed_overuse.ratio=1.1",  # its eviction by allocatable: at 110 %, down to 100 %
 )
@@ -31,6 +32,7 @@ class LendingPolicy:
     """A name, what it does in a sentence, and the settings that make it so.
 
     `promises`: beside its offer it says how much of it will be there for a while; else the offer is the promise.
+    `window`: over which it averages owners' use, however often reports come; 0: as the advisor's settings have it.
     """
 
     name: str
@@ -38,6 +40,16 @@ class LendingPolicy:
     settings: tuple[str, ...] = ()
     rooms: tuple[str, ...] = ROOMS
     promises: bool = False
+    window: Seconds = 0.0
+
+    def at(self, period: Seconds) -> tuple[str, ...]:
+        """The settings where a report comes every `period` seconds.
+
+        smoothing = min(1, 2 / (window / period + 1))        the weight of as many reports as the window has
+        """
+        if not self.window:
+            return self.settings
+        return (f"advisor.smoothing={min(1.0, 2 / (self.window / period + 1)):.6g}", *self.settings)
 
 
 POLICIES: Final = {
@@ -55,6 +67,7 @@ POLICIES: Final = {
             "peer",
             "Koordinator's batch formula (reclaim 60 %, 300 s), suppress rule (65 %) and eviction by allocatable",
             PEER,
+            window=300.0,
         ),
         LendingPolicy(
             "static",

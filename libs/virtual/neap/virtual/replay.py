@@ -5,14 +5,15 @@ and says advice and headroom; nothing else of the cluster is there. Between two 
 
     promised  what the node said would be there for 10 minutes; a policy that makes no promise promises its offer
     kept      share of promises that held: what was promised at t could be used at every report in (t, t + 10 min]
+    whole     the same of all that was offered (`offer_kept`), beside what was promised
     room      the same against the hardware alone: capacity − owners' use at every such report was not less
     churn     |offer(t + 5 min) − offer(t)| / capacity, 99th percentile
     risk      minutes in which owners' use and what guests were allowed come to more than the node
     could use = min(what the last advice allows guests, capacity − owners' use)                              [cores]
 
-The guests, for evictions and utilisation: of `cores` each, living `life`, as many as fit into the offer at every
-report (an endless queue). When more is sold than the evictor's ratio of the offer for as many reports as it waits,
-the youngest leave until it is not. They use what they were sold, or what they could, if that is less.
+In a gap of the record nobody knows what owners left: what guests did there counts for nothing, a promise that reaches
+into it is not judged, and its minutes are no minutes without risk.
+Guests, for evictions and utilisation: sold.py.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ from neap.common.runtime.launch import find_room
 from neap.common.runtime.machine import Arrived, Event, Instruction, Machine, Put, Synced, Tick
 from neap.common.runtime.service import Follow, Watch
 from neap.common.runtime.settings import Sources
-from neap.common.units import DAY, GIB, HOUR, MINUTE, Cores, Ratio, Seconds
+from neap.common.units import DAY, GIB, MINUTE, Cores, Ratio, Seconds
 from neap.virtual.policies import LendingPolicy
+from neap.virtual.sold import Guests, Sold, allowance
 
 PROMISED_FOR: Final[Seconds] = 10 * MINUTE
 CHURN_OVER: Final[Seconds] = 5 * MINUTE
 SMALLEST: Final[Cores] = 1e-6
 GUESTS: Final = "class/besteffort"
+MEANS: Final = ("owners", "offered", "promised", "utilisation", "lost", "kept", "offer_kept", "room", "unknown")
 NODE: Final = "replayed"  # to the advisor; a record's own name may be no word of a subject
 NOWHERE: Final[Any] = None  # an advisor touches nothing, its machine is fed by hand: it needs no outside
 EPOCH: Final[Seconds] = 1_000_000.0  # ages are differences; no report is at zero
@@ -78,13 +81,6 @@ class Load:
         return max((len(owner.used) for owner in self.owners), default=0)
 
 
-class Guests(msgspec.Struct, frozen=True, kw_only=True):
-    """The guests of the replay; see module docstring."""
-
-    cores: Cores = 4.0
-    life: Seconds = 2 * HOUR
-
-
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """What one policy came to on one node, or on several together."""
 
@@ -95,7 +91,9 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     offered: Ratio
     promised: Ratio
     utilisation: Ratio
+    lost: Ratio  # of the capacity: work of guests that had to leave
     kept: Ratio
+    offer_kept: Ratio
     room: Ratio
     churn: Ratio
     risk_minutes: float
@@ -108,15 +106,24 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
         """Evictions over the days guests ran, all together."""
         return self.evictions / self.guest_days if self.guest_days else 0.0
 
+    @property
+    def risky(self) -> Ratio:
+        """Share of the minutes of which something is known in which there was a risk."""
+        known = self.days * (1 - self.unknown)
+        return self.risk_minutes * MINUTE / (known * DAY) if known > 0 else 0.0
+
 
 @dataclass(slots=True)
 class Course:
-    """What happened, report by report, in cores. `could` is what guests could use in the period before the report."""
+    """What happened, report by report, in cores. `could` is what guests could use in the period before the report.
+
+    None: nobody knows.
+    """
 
     used: list[Cores | None] = field(default_factory=list)
     offer: list[Cores] = field(default_factory=list)
     promise: list[Cores] = field(default_factory=list)
-    could: list[Cores] = field(default_factory=list)
+    could: list[Cores | None] = field(default_factory=list)
     allowed: list[Cores] = field(default_factory=list)
 
 
@@ -133,9 +140,8 @@ def replay(load: Load, policy: LendingPolicy, *, period: Seconds = MINUTE, guest
     advisor = Advisor(load, policy, period)
     for at, used in reports(load, period):
         total = None if used is None else sum(used)
-        left = load.capacity if total is None else max(0.0, load.capacity - total)
         course.used.append(total)
-        course.could.append(min(advisor.allowed, left))
+        course.could.append(None if total is None else min(advisor.allowed, max(0.0, load.capacity - total)))
         course.allowed.append(advisor.allowed)
         advisor.report(at, used)
         course.offer.append(advisor.offer)
@@ -155,9 +161,9 @@ def reports(load: Load, period: Seconds) -> Iterator[tuple[Seconds, list[Cores] 
 
 
 def _between(left: Cores | None, right: Cores | None, part: Ratio) -> Cores | None:
-    if left is None or right is None:
-        return left if part == 0 else None
-    return left + (right - left) * part
+    if part == 0 or left is None:
+        return left
+    return None if right is None else left + (right - left) * part
 
 
 def _bridged(used: Sequence[Cores | None], count: int) -> list[Cores | None]:
@@ -180,7 +186,7 @@ class Advisor:
 
     def __init__(self, load: Load, policy: LendingPolicy, period: Seconds) -> None:
         room = find_room("advisor")
-        pairs = (pair.partition("=") for pair in policy.settings if pair.startswith("advisor."))
+        pairs = (pair.partition("=") for pair in policy.at(period) if pair.startswith("advisor."))
         sources = Sources(overrides={"advisor.period": str(period)} | {key: value for key, _, value in pairs})
         settings = msgspec.structs.replace(sources.load(room.settings, room.name), node=NODE)
         service = room.wire(settings, NOWHERE)
@@ -272,16 +278,15 @@ def _judged(load: Load, policy: LendingPolicy, course: Course, period: Seconds, 
     if not known:
         raise InputError(f"node {load.node}: not one report has all its workloads")
     ahead, over = round(PROMISED_FOR / period), round(CHURN_OVER / period)
-    room = [load.capacity if used is None else load.capacity - used for used in course.used]
+    room = [None if used is None else load.capacity - used for used in course.used]
     moves = [abs(b - a) / load.capacity for a, b in zip(course.offer, course.offer[over:], strict=False)]
     risky = sum(
         used is not None and used + allowed > load.capacity + SMALLEST
         for used, allowed in zip(course.used, course.allowed, strict=True)
     )
     sold = Sold(*allowance(policy), guests, period)
-    got = sum(sold.round(offer, could) for offer, could in zip(course.offer, course.could, strict=True))
-    count = len(course.offer)
-    owners = sum(known) / len(known) / load.capacity
+    got = sum([sold.round(offer, could) for offer, could in zip(course.offer, course.could, strict=True)])
+    count, owners = len(course.offer), sum(known) / len(known) / load.capacity
     return Replayed(
         node=load.node,
         policy=policy.name,
@@ -289,8 +294,10 @@ def _judged(load: Load, policy: LendingPolicy, course: Course, period: Seconds, 
         owners=owners,
         offered=sum(course.offer) / count / load.capacity,
         promised=sum(course.promise) / count / load.capacity,
-        utilisation=owners + got / count / load.capacity,
+        utilisation=owners + got / len(known) / load.capacity,
+        lost=sold.lost / (len(known) * period) / load.capacity,
         kept=held(course.promise, course.could, ahead),
+        offer_kept=held(course.offer, course.could, ahead),
         room=held(course.promise, room, ahead),
         churn=percentile(moves, 0.99),
         risk_minutes=risky * period / MINUTE,
@@ -300,21 +307,29 @@ def _judged(load: Load, policy: LendingPolicy, course: Course, period: Seconds, 
     )
 
 
-def held(promised: Sequence[Cores], there: Sequence[Cores], ahead: int) -> Ratio:
-    """Share of promises that were there at each of the next `ahead` reports (a sliding minimum). Cost: O(reports)."""
+def held(promised: Sequence[Cores], there: Sequence[Cores | None], ahead: int) -> Ratio:
+    """Share of promises that were there at each of the next `ahead` reports (a sliding minimum); 1 of none.
+
+    Those are not judged of which one of these reports is unknown. Cost: O(reports).
+    """
     kept = judged = 0
-    window: deque[int] = deque()
+    window: deque[tuple[int, Cores]] = deque()  # reports that are the least from there on, least first
+    unknown = 0  # the last report of which nothing is known
     for end in range(1, len(there)):
-        while window and there[window[-1]] >= there[end]:
-            window.pop()
-        window.append(end)
-        start = end - ahead
-        if start < 0:
+        if (found := there[end]) is None:
+            unknown = end
+            window.clear()
             continue
-        while window[0] <= start:
+        while window and window[-1][1] >= found:
+            window.pop()
+        window.append((end, found))
+        start = end - ahead
+        if start < unknown:
+            continue
+        while window[0][0] <= start:
             window.popleft()
         judged += 1
-        kept += there[window[0]] >= promised[start] - 1e-3
+        kept += window[0][1] >= promised[start] - 1e-3
     return kept / judged if judged else 1.0
 
 
@@ -322,39 +337,6 @@ def percentile(values: Iterable[float], share: Ratio) -> float:
     """The nearest rank; 0 of nothing."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, math.ceil(share * len(ranked)) - 1)] if ranked else 0.0
-
-
-def allowance(policy: LendingPolicy) -> tuple[Ratio, int]:
-    """What the policy's evictor lets be sold over the offer, and for how many reports more than that."""
-    pairs = (pair.partition("=") for pair in policy.settings if pair.startswith("evictor."))
-    room = find_room("evictor")
-    settings: Any = Sources(overrides={key: value for key, _, value in pairs}).load(room.settings, room.name)
-    return settings.reclaimed_overuse.ratio, settings.reclaimed_overuse.reports
-
-
-class Sold:
-    """The guests of the replay: who is there, how long they ran, how many had to leave."""
-
-    def __init__(self, ratio: Ratio, reports: int, guests: Guests, period: Seconds) -> None:
-        self._ratio, self._reports = ratio, reports
-        self._guests, self._period = guests, period
-        self._ages: deque[Seconds] = deque()  # oldest first
-        self._beyond = 0
-        self.evictions, self.seconds = 0, 0.0
-
-    def round(self, offer: Cores, could: Cores) -> Cores:
-        """One period: who is done leaves, who is too many as well, who fits comes; the cores they use."""
-        each = self._guests.cores
-        used = min(len(self._ages) * each, could)
-        self.seconds += len(self._ages) * self._period
-        self._ages = deque(age + self._period for age in self._ages if age + self._period < self._guests.life)
-        self._beyond = self._beyond + 1 if len(self._ages) * each > self._ratio * offer else 0
-        while self._beyond >= self._reports and len(self._ages) * each > self._ratio * offer:
-            self._ages.pop()
-            self.evictions += 1
-        while (len(self._ages) + 1) * each <= offer:
-            self._ages.append(0.0)
-        return used
 
 
 def together(parts: Sequence[Replayed], name: str, capacities: Sequence[int]) -> Replayed:
@@ -369,7 +351,7 @@ def together(parts: Sequence[Replayed], name: str, capacities: Sequence[int]) ->
         node=name,
         policy=parts[0].policy,
         days=sum(part.days for part in parts),
-        **{of: mean(of) for of in ("owners", "offered", "promised", "utilisation", "kept", "room", "unknown")},
+        **{of: mean(of) for of in MEANS},
         churn=max(part.churn for part in parts),
         risk_minutes=sum(part.risk_minutes for part in parts),
         evictions=sum(part.evictions for part in parts),

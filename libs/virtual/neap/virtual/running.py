@@ -54,7 +54,8 @@ class Running:
             self.offered = offered(demand, at) * slowed
             self.wanted = self.offered + self.backlog / step
         elif isinstance(demand, Work):
-            self.wanted = min(demand.width * (1.0 - self.cgroup.memory_stall.some), self.left / step)
+            there = min(1.0, max(0.0, (at + step / 2 - self.started) / step))  # share of the step
+            self.wanted = min(demand.width * (1.0 - self.cgroup.memory_stall.some) * there, self.left / step)
         self.cgroup.share.wants = self.wanted
 
     def account(self, now: Seconds, step: Seconds) -> bool:
@@ -81,7 +82,7 @@ class Running:
             return False
         anon: Bytes = cgroup.wants_anon
         if memory.per_second or not anon:
-            anon = anonymous(memory, at + step - self.started) // PAGE * PAGE
+            anon = anonymous(memory, max(0.0, at + step - self.started)) // PAGE * PAGE
         if self.cache < memory.cache:
             self.cache = min(memory.cache, self.cache + memory.cache_per_core_second * cgroup.share.gets * step)
         file = int(self.cache) // PAGE * PAGE

@@ -8,6 +8,7 @@ its own, so that it can be crashed, started again and cut off by name.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class Simulation:
         self.counts: dict[str, float] = {}
         self._clock: Clock | None = None
         self.skew: dict[tuple[str, str], Seconds] = {}  # how far a room's clock is ahead, from its next start on
+        self.away: Counter[tuple[str, str]] = Counter()  # how many faults keep a room away
+        self._cut: Counter[str] = Counter()  # how many keep a node's rooms from the bus, whenever these are started
         self._broker: MemoryBroker | None = None
         self._validate, self._record = validate, record
 
@@ -164,6 +167,8 @@ class Simulation:
         if (name, node) in self.parts:
             return
         bus, stop = self.broker.bus(f"{name}.{node}" if node else name), asyncio.Event()
+        if self._cut[node]:
+            self.broker.disconnect(bus)
         service, outside = self.wire(name, node, bus)
         if isinstance(self._record, FileJournal):
             self._record.begin(name, self._settings[name], outside.seed)
@@ -189,13 +194,15 @@ class Simulation:
             self.broker.disconnect(part.bus)
 
     def cut(self, node: str) -> None:
-        """Take the connections of a node's rooms away (node "": those of the central ones)."""
+        """Take the connections of a node's rooms away (node "": those of the central ones), also of those yet to start."""
+        self._cut[node] += 1
         for part in self._on(node):
             self.broker.disconnect(part.bus)
 
     def mend(self, node: str) -> None:
-        """Bring them back."""
-        for part in self._on(node):
+        """Bring them back, once as often as they were taken away."""
+        self._cut[node] -= 1
+        for part in () if self._cut[node] else self._on(node):
             self.broker.reconnect(part.bus)
 
     def _on(self, node: str) -> list[Part]:

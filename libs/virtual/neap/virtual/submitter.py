@@ -10,14 +10,12 @@ from collections import deque
 from collections.abc import Sequence
 
 from neap.common.contract.catalogue import WORKLOAD
-from neap.common.model.lifecycle import Ended, EndReason, Started, Submitted
+from neap.common.model.lifecycle import Ended, Started, Submitted
 from neap.common.runtime.machine import Arrived, Decide, Emit, Event, Instruction, Synced, Tick
 from neap.common.units import Seconds, format_duration
 from neap.virtual.parts import Day, Submission
 from neap.virtual.settings import Settings
-from neap.virtual.trail import line
-
-RETURNS = (EndReason.EVICTED, EndReason.REFUSED)  # back to the queue, by the scheduler
+from neap.virtual.trail import RETURNS, line
 
 
 class SubmitterMachine:

@@ -1,7 +1,8 @@
 """The sums of a day: what the virtual hosts did, added up step by step into a DayReport.
 
 core-seconds of a class += Σ over its pods of (core-seconds since start now − at the step before)
-service-minutes         += pods with a service model × step; in violation: those whose modelled p99 is above objective
+service-minutes         += pods with a service model × step, whether they run or are down (kubelet.UP_WITHIN)
+in violation             = those whose modelled p99 is above their objective, and those that are down
 A replica counts as a service of its own: it has its own cores and its own latency.
 """
 
@@ -67,8 +68,8 @@ class Tally:
         self._started, self._finished = report.started, report.finished
         self._evictions, self._lost = dict(report.evictions), report.lost_core_seconds
 
-    def step(self, step: Step, classes: Mapping[str, QosClass]) -> None:
-        """Add one step; `classes` by uid of the pods that ran in it."""
+    def step(self, step: Step, classes: Mapping[str, QosClass], *, down: int = 0) -> None:
+        """Add one step; `classes` by uid of the pods that ran in it, `down`: services that should have and did not."""
         since = step.at - self._step if self._at is None else self._at
         elapsed = min(step.at, self._day.end) - max(since, self._day.start)
         gained = dict.fromkeys(self._core_seconds, 0.0)
@@ -82,8 +83,8 @@ class Tally:
         for name, amount in gained.items():
             self._core_seconds[name] += amount
             self._recent[name] = amount / elapsed
-        self._service_seconds += len(step.services) * elapsed
-        self._violation_seconds += len(step.violated) * elapsed
+        self._service_seconds += (len(step.services) + down) * elapsed
+        self._violation_seconds += (len(step.violated) + down) * elapsed
 
     def done_by(self, uid: str) -> float:
         """Core-seconds a pod had done at the last step."""
@@ -98,7 +99,7 @@ class Tally:
         self._started += 1
 
     def count_finish(self) -> None:
-        """A pod did all its work."""
+        """A guest did all its work."""
         self._finished += 1
 
     def count_eviction(self, rule: str) -> None:

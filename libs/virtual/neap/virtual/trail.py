@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from neap.common.model.lifecycle import Measured
+from typing import Final
+
+from neap.common.model.lifecycle import EndReason, Measured
 from neap.common.model.trail import ObjectRef, TrailEntry
 from neap.common.model.workload import Workload
 from neap.common.telemetry.span import object_context
 from neap.common.units import Seconds
+
+RETURNS: Final = (EndReason.EVICTED, EndReason.REFUSED)  # with these a workload goes back to the queue
 
 
 def line(

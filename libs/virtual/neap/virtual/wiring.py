@@ -85,7 +85,7 @@ class Hardware:
         host = self._hosts.get(start.node)
         if host is None:
             raise InputError(f"{start.node} is no virtual node (there are {len(self._hosts)})")
-        host.start(start.pod)
+        host.start(start.pod, at=self._clock.now())
         return True
 
     async def stop(self, stop: StopPod) -> None:

@@ -58,7 +58,8 @@ def plan_nodes(settings: Settings) -> tuple[Plan, ...]:
     folder, wanted = examples_root(settings.examples) / "machines", settings.machine
     machines = list(load_snapshots(folder, wanted)) if folder.is_dir() else []
     if not machines:
-        raise InputError(f"no machine snapshot {wanted + ' ' if wanted else ''}in {folder}")
+        known = sorted(path.name.partition(".tar")[0] for path in folder.glob("*.tar.*"))
+        raise InputError(f"no machine snapshot {wanted + ' ' if wanted else ''}in {folder} (known: {', '.join(known)})")
     random.Random(f"{settings.seed}.machines").shuffle(machines)
     return tuple(_plan(index, node, machines) for index, node in enumerate(node_names(settings.nodes)))
 

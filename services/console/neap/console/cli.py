@@ -23,7 +23,7 @@ from neap.console.cli_recommend import recommend
 from neap.console.cli_scaling import scaling
 from neap.console.cli_sim import assess, sim_app
 from neap.console.cli_tide import tide_app
-from neap.console.options import Nats, Output, wants_json
+from neap.console.options import Length, Nats, Output, wants_json
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=__doc__)
 why_app = typer.Typer(no_args_is_help=True, help="Why is it so? The trail of an object: what, when, why, numbers, who.")
@@ -85,7 +85,7 @@ def up(
     seed: Annotated[int, typer.Option(help="Of the day, the machines and the noise.")] = 1,
     speed: Annotated[float, typer.Option(min=1.0, max=5000.0, help="Virtual seconds per second.")] = 800.0,
     day: Annotated[Path | None, typer.Option(help="A day of your own (TOML or JSON, see examples/README.md).")] = None,
-    length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours of the day to live through.")] = 24.0,
+    length: Length = 24.0,
     out: Annotated[Path | None, typer.Option(help="Where journal, report and logs go.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the embedded NATS server; 0: any.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,

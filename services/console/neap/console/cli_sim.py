@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from neap.console.options import Length
+
 MACHINE_64: Final = "64amd64-4s2n4ca2co"  # of examples/machines: 64 CPUs, two NUMA nodes to a socket
 sim_app = typer.Typer(invoke_without_command=True)
 
@@ -17,7 +19,7 @@ def sim(
     nodes: Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")] = 24,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
     day: Annotated[Path | None, typer.Option(help="A day of your own.")] = None,
-    length: Annotated[float, typer.Option(min=0.05, max=24.0, help="Hours.")] = 24.0,
+    length: Length = 24.0,
     policy: Annotated[
         str, typer.Option(help="As for `neap sim day`; --plain is another word for online-only.")
     ] = "neap",
@@ -44,8 +46,9 @@ def sim(
 
 
 Nodes = Annotated[int, typer.Option(min=1, max=1000, help="Virtual nodes.")]
-Seeds = Annotated[list[int] | None, typer.Option("--seed", help="May be given several times.")]
-Hours = Annotated[float, typer.Option("--length", min=0.05, max=24.0, help="Hours.")]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", help="Of everything random; several times for several days. Default: 1.")
+]
 Machine = Annotated[str, typer.Option(help="Every node is this machine of examples/machines; empty: all of them.")]
 Online = Annotated[float, typer.Option(min=0.0, max=1.0, help="Day average of what owners use, of all CPUs.")]
 Trace = Annotated[
@@ -61,12 +64,13 @@ def sim_day(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="neap, neap+planner, peer, static, online-only, or NAME,SECTION.KEY=VALUE; several times; default: all."
+            help="neap, neap+planner, peer, static, online-only, or NAME,SECTION.KEY=VALUE; several times."
+            " Default: all but neap+planner."
         ),
     ] = None,
     nodes: Nodes = 100,
     seed: Seeds = None,
-    length: Hours = 24.0,
+    length: Length = 24.0,
     machine: Machine = MACHINE_64,
     online: Online = 0.23,
     trace: Trace = None,
@@ -90,7 +94,7 @@ def sim_compare(
     other: Annotated[str, typer.Argument(metavar="B")],
     nodes: Nodes = 24,
     seed: Seeds = None,
-    length: Hours = 24.0,
+    length: Length = 24.0,
     machine: Machine = MACHINE_64,
     online: Online = 0.23,
     trace: Trace = None,

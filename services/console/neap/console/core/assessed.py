@@ -24,7 +24,9 @@ def text(
         "offered",
         "promised",
         "utilisation",
+        "lost",
         "kept 10 min",
+        "offer kept",
         "churn p99",
         "risk minutes",
         "evictions/guest-day",
@@ -34,7 +36,9 @@ def text(
     worst = [line for total in totals for line in _worst(nodes[total.policy])]
     legend = [f"{name}: {sentence}" for name, sentence in said.items()]
     meaning = [
-        "utilisation: owners and guests, with guests without end; kept: all promised for 10 minutes could be used",
+        "utilisation: owners and guests, with guests without end; lost: of it, work of guests that had to leave",
+        "kept: all promised for 10 minutes could be used",
+        "offer kept: the same of the whole offer, for policies that promise less than they offer",
         "churn: change of the offer within 5 minutes, of the node; risk: owners' use and guests' right exceed the node",
     ]
     return "\n".join([head, "", *table, "", *worst, *([""] if worst else []), *legend, *meaning, *notes])
@@ -46,7 +50,9 @@ def _row(one: Replayed) -> tuple[str, ...]:
         f"{one.offered:.1%}",
         f"{one.promised:.1%}",
         f"{one.utilisation:.1%}",
+        f"{one.lost:.1%}",
         f"{one.kept:.2%}",
+        f"{one.offer_kept:.2%}",
         f"{one.churn:.1%}",
         f"{one.risk_minutes:.0f}",
         f"{one.evictions_per_guest_day:.2f}",

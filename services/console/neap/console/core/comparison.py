@@ -1,14 +1,14 @@
 """The same day under several lending policies: table, JSON and verdict. Pure.
 
 utilisation   core-seconds used / (usable CPUs × seconds of the day)
-violations    service-minutes whose modelled p99 was above its objective / service-minutes
+violations    service-minutes whose modelled p99 was above its objective, or that were down / service-minutes
 cost          violations − those of the online-only run of the same seed
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +16,12 @@ from neap.console.core.columns import columns
 from neap.console.core.figure import Sample
 from neap.console.core.summary import DayTotals
 
-ALONE = "online-only"
+ALONE: Final = "online-only"
+MEANING: Final = (
+    "utilisation: all cores in use, lost work too; lost: core-hours that evicted or killed guests have to do again",
+    "SLO violations: minutes in which a replica's p99 was above its objective, or it did not run though it should",
+    f"cost: violations beyond those of the same owners alone (where {ALONE} is asked for)",
+)
 
 
 class PolicyDay(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +90,7 @@ def text(told: Comparison) -> str:
         elif days:
             rows[-1] = _row(policy, str(days[0].seed), days, told.cost(policy))
     legend = [f"{name}: {said}" for name, said in told.policies.items()]
-    notes = [*legend, *told.story, "cost: violations beyond the same owners alone"]
+    notes = [*legend, *told.story, *MEANING]
     return "\n".join(
         [head, "", *columns(rows, numbers=True), "", *notes, *([f"figure: {told.figure}"] if told.figure else [])]
     )

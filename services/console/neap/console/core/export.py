@@ -7,6 +7,9 @@ Two formats, in any number of files:
             labels: node, or instance; namespace, workload, pod, container (those there are make the workload's name)
     *.csv   a header and lines: timestamp (seconds, or ISO 8601), node, cpu (cores); optional workload, request, capacity
 
+Times are seconds since 1970, or ISO 8601 (without a zone: UTC). What looks like another unit is refused: milliseconds, and
+series that only ever rise (a counter without its rate).
+
 Samples are put on a grid of their usual distance. Before its first and after its last sample a workload uses nothing;
 a sample missing in between is unknown, never zero.
 """
@@ -17,9 +20,10 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 from typing import Any, Final
@@ -35,6 +39,9 @@ MOST_SAMPLES: Final = 20_000_000  # of all files together
 LONGEST: Final = 200_000  # samples of one node's grid
 USED_OF_REQUEST: Final[Ratio] = 0.65  # peak use over request where the export names none
 ALL: Final = "all"
+LAST_SECOND: Final[Seconds] = 1e11  # in the year 5138: what is later is in milliseconds
+JUDGED: Final = 20  # samples from which on a series can look like a counter
+RISES, FALLS = 0.9, 0.02  # a counter's shares of steps: at least so many go up, at most so many (resets) down
 
 
 @dataclass
@@ -46,6 +53,7 @@ class Export:
     capacity: dict[str, Cores] = field(default_factory=dict)
     labels: dict[str, Mapping[str, str]] = field(default_factory=dict)  # of workloads, where the export has any
     samples: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)  # why -> series
 
     def add(self, node: str, workload: str, at: Seconds, cores: Cores | None, where: str) -> None:
         """One sample.
@@ -55,7 +63,10 @@ class Export:
         """
         line = self.used.setdefault(node, {}).setdefault(workload, {})
         if at in line:
-            raise InputError(f"{where}: node {node}, workload {workload} has two samples at {at:.0f}")
+            raise InputError(
+                f"{where}: node {node}, workload {workload} has two samples at {at:.0f}: a file is there twice,"
+                " or the query does not sum over all other labels"
+            )
         line[at] = cores
         self.samples += 1
         if self.samples > MOST_SAMPLES:
@@ -112,7 +123,7 @@ def _samples(values: list[Any], where: str) -> Iterator[tuple[Seconds, Cores | N
     for index, pair in enumerate(values):
         if not (isinstance(pair, list) and len(pair) == 2):
             raise InputError(f"{where}: value {index} is {pair!r}, not [time, value]")
-        yield _number(pair[0], f"{where}: time of value {index}"), _cores(pair[1], f"{where}: value {index}")
+        yield _moment(pair[0], f"{where}: time of value {index}"), _cores(pair[1], f"{where}: value {index}")
 
 
 def _take(
@@ -154,21 +165,35 @@ def _read_row(where: str, row: Mapping[str, Any], export: Export) -> None:
     if not node:
         raise InputError(f"{where}: node is empty")
     export.add(node, workload, _time(row["timestamp"].strip(), where), _cores(row["cpu"], f"{where}: cpu"), where)
-    for column, into in (("capacity", export.capacity), ("request", export.requests.setdefault(node, {}))):
-        cores = _cores(row[column], f"{where}: {column}") if str(row.get(column) or "").strip() else None
-        if cores is not None:
-            into[node if column == "capacity" else workload] = cores
+    if (cores := _optional(row, "capacity", where)) is not None:
+        export.capacity[node] = cores
+    if (cores := _optional(row, "request", where)) is not None:
+        export.requests.setdefault(node, {})[workload] = cores
+
+
+def _optional(row: Mapping[str, Any], column: str, where: str) -> Cores | None:
+    return _cores(row[column], f"{where}: {column}") if str(row.get(column) or "").strip() else None
 
 
 def _time(text: str, where: str) -> Seconds:
     try:
-        return float(text)
+        at = float(text)
     except ValueError:
         pass
+    else:
+        return _moment(at, f"{where}: timestamp")
     try:
-        return datetime.fromisoformat(text).timestamp()
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(f"{where}: timestamp {text[:40]!r} is neither seconds nor ISO 8601") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _moment(value: Any, where: str) -> Seconds:
+    at = _number(value, where)
+    if abs(at) > LAST_SECOND:
+        raise InputError(f"{where} is {at:.0f}: times are seconds since 1970 (these look like milliseconds)")
+    return at
 
 
 def _number(value: Any, where: str) -> float:
@@ -189,6 +214,33 @@ def _cores(value: Any, where: str) -> Cores | None:
     if cores < 0:
         raise InputError(f"{where} is {cores:g}: cores are not below zero (a counter instead of its rate?)")
     return cores
+
+
+def refuse_counters(export: Export) -> None:
+    """Say so if what should be cores are core-seconds so far.
+
+    Raises:
+        InputError: most series that are long enough only ever rise, but for resets; names one of them.
+    """
+    long = [
+        (node, name, [cores for _, cores in sorted(line.items()) if cores is not None])
+        for node, lines in export.used.items()
+        for name, line in lines.items()
+        if len(line) >= JUDGED
+    ]
+    rising = [(node, name) for node, name, values in long if _only_rises(values)]
+    if 2 * len(rising) > len(long):
+        node, name = rising[0]
+        raise InputError(
+            f"node {node}, workload {name}: only ever rises, as do {len(rising)} of {len(long)} series: counters,"
+            " not cores; query their rate(...[5m])"
+        )
+
+
+def _only_rises(values: list[Cores]) -> bool:
+    steps = len(values) - 1
+    ups, downs = sum(b > a for a, b in pairwise(values)), sum(b < a for a, b in pairwise(values))
+    return steps >= JUDGED - 1 and ups >= RISES * steps and downs <= FALLS * steps
 
 
 # -- loads ---------------------------------------------------------------------------------------------------------------
@@ -238,6 +290,8 @@ def _on_grid(
 ) -> tuple[Cores | None, ...]:
     grid: list[Cores | None] = [None] * count
     for at, cores in line.items():
-        grid[round((at - first) / step)] = cores
+        place = round((at - first) / step)
+        there = grid[place]
+        grid[place] = there if cores is None else cores if there is None else max(there, cores)
     left, right = (round((at - first) / step) for at in (min(line), max(line)))
     return tuple(cores if left <= i <= right else 0.0 for i, cores in enumerate(grid))

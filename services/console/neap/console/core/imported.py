@@ -27,14 +27,14 @@ from neap.common.errors import InputError
 from neap.common.model.forecast import CLUSTER_SCOPE
 from neap.common.model.past import LONGEST, PastUsage
 from neap.common.units import DAY, Seconds
-from neap.console.core.export import ALL, Export
+from neap.console.core.export import ALL, Export, refuse_counters
+from neap.console.core.overlap import told_once
 from neap.foresight.series import Series, Values
 
 KIND_LABELS: Final = ("workload_type", "owner_kind", "kind")
 KINDS: Final = {
     kind.lower(): kind for kind in ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicaSet")
 }
-PAUSE: Final = "POD"  # the container that only holds a pod's network
 OF_DEPLOYMENT: Final = re.compile(r"(.+)-[a-z0-9]{6,10}-[a-z0-9]{5}")
 OF_STATEFUL_SET: Final = re.compile(r"(.+)-\d+")
 MOST_STEPS: Final = 1_000_000  # of one line's grid
@@ -74,8 +74,15 @@ class Account:
 
 
 def account(export: Export, resource: str) -> Account:
-    """Every series of an export, as lines."""
-    found, parts = Account(resource, export.samples), dict[Whose, list[Series]]()
+    """Every series of an export, as lines; what it tells twice counts once.
+
+    Raises:
+        InputError: these are counters.
+    """
+    if resource == "cpu":
+        refuse_counters(export)
+    export = told_once(export)
+    found, parts = Account(resource, export.samples, skipped=export.left_out), dict[Whose, list[Series]]()
     pods = set[Whose]()
     for node, lines in sorted(export.used.items()):
         on_node = []
@@ -186,9 +193,6 @@ def whose_is(workload: str, labels: Mapping[str, str], found: Account) -> tuple[
     if not labels:
         return _named(workload, found), "", ""
     namespace, pod, container = (labels.get(name, "") for name in ("namespace", "pod", "container"))
-    if container == PAUSE:
-        found.skipped["a pod's pause container"] += 1
-        return None
     if not namespace:
         found.skipped["no label namespace"] += 1
         return None

@@ -1,7 +1,7 @@
 """The table at the end of a day: what was gained, what it cost, both runs side by side.
 
 utilisation   = core-seconds used / (usable cores x seconds of the day)
-violation     = service-minutes whose modelled p99 latency was above its objective
+violation     = service-minutes whose modelled p99 latency was above its objective, or that were down
 gain          = utilisation with guests / utilisation online-only
 """
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from neap.common.errors import InputError
 from neap.console.core import assessed
 from neap.console.core.export import Export, read_file
+from neap.console.core.overlap import told_once
 from neap.console.core.strategies import foretelling, lending, scaling, selling, sizes, tides
 from neap.console.core.strategies.history import History, history_of
 from neap.console.core.strategies.page import as_json, page
@@ -80,7 +81,7 @@ def _gaps(loads: Sequence[Load], unknown: float) -> list[str]:
 
 
 def read_export(folder: Path) -> Export:
-    """All files of a folder that tell of CPU.
+    """All files of a folder that tell of CPU; what they tell twice counts once.
 
     Raises:
         InputError: it is no folder, has no such file, or one of them does not hold.
@@ -101,4 +102,4 @@ def read_export(folder: Path) -> Export:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: no UTF-8: byte {error.start}") from None
-    return export
+    return told_once(export)

@@ -6,7 +6,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
@@ -21,10 +21,11 @@ from neap.common.model.qos import QosClass
 from neap.common.runtime.journal import FileJournal
 from neap.common.runtime.main import COLLECT_EVERY
 from neap.common.testing.simloop import simulate
-from neap.common.units import DAY, HOUR
+from neap.common.units import DAY, HOUR, MINUTE
 from neap.console.core.comparison import Comparison, PolicyDay, as_json, difference, text
 from neap.console.core.figure import Sample, draw_policies
 from neap.console.core.summary import totals
+from neap.console.shell.screen import teller
 from neap.virtual.pace import day_settings, lean_settings
 from neap.virtual.policies import LendingPolicy, policy_named
 from neap.virtual.simulation import Simulation
@@ -54,7 +55,7 @@ def simulate_day(
     """
     chosen = policy_named(policy)
     settings = day_settings(nodes=nodes, seed=seed, length=hours * HOUR)
-    settings += [*chosen.settings, *([f"virtual.file={day}"] if day else [])]
+    settings += [*chosen.at(MINUTE), *([f"virtual.file={day}"] if day else [])]
     gc.set_threshold(COLLECT_EVERY)
     with ExitStack() as ending:
         out, scheduler = _written(ending, "--journal", journal), _written(ending, "--record", record)
@@ -110,8 +111,8 @@ def compare_policies(ask: Ask, *, in_json: bool, against: bool = False) -> None:
         SettingsError: a policy or setting does not hold.
         InputError: the trace does not hold.
     """
-    policies = [policy_named(name) for name in ask.policies]
-    told = _lived(ask, policies)
+    policies = [policy_named(name) for name in dict.fromkeys(ask.policies)]
+    told = _lived(ask, policies, teller(quiet=in_json))
     try:
         ask.out.mkdir(parents=True, exist_ok=True)
         (ask.out / FIGURE).write_text(_figure(told, ask.hours * HOUR))
@@ -123,15 +124,22 @@ def compare_policies(ask: Ask, *, in_json: bool, against: bool = False) -> None:
         sys.stdout.write(difference(told, policies[0].name, policies[1].name) + "\n")
 
 
-def _lived(ask: Ask, policies: Sequence[LendingPolicy]) -> Comparison:
-    world = Simulation(ask.settings(ask.seeds[0]), rooms=("virtual",)).virtual
-    day, shapes, _ = read_world(world)  # before anything is started: wrong input is said at once
-    each = [(ask, policy.name, seed) for seed in ask.seeds for policy in policies]
-    if ask.jobs > 1:
-        with ProcessPoolExecutor(ask.jobs, mp_context=get_context("spawn")) as workers:
-            days = list(workers.map(live, *zip(*each, strict=True)))
-    else:
-        days = [live(*one) for one in each]
+def _lived(ask: Ask, policies: Sequence[LendingPolicy], tell: Callable[[str], None]) -> Comparison:
+    for policy in policies:  # before anything is started: wrong input is said at once
+        world = Simulation([*ask.settings(ask.seeds[0]), *policy.at(MINUTE)], rooms=policy.rooms).virtual
+    day, shapes, _ = read_world(world)
+    each = [(ask, policy.name, seed) for seed in dict.fromkeys(ask.seeds) for policy in policies]
+    tell(f"{len(each)} days of {ask.hours:g} h on {ask.nodes} nodes; a line as each is over")
+    with ExitStack() as ending:
+        if ask.jobs > 1:
+            workers = ending.enter_context(ProcessPoolExecutor(ask.jobs, mp_context=get_context("spawn")))
+            lived: Iterable[PolicyDay] = workers.map(live, *zip(*each, strict=True))
+        else:
+            lived = (live(*one) for one in each)
+        days = []
+        for one in lived:
+            days.append(one)
+            tell(f"{one.policy}, seed {one.seed}: utilisation {one.totals.utilisation:.1%}, {one.seconds:.0f} s of CPU")
     return Comparison(
         nodes=ask.nodes,
         cores=float(sum(shape.cores for shape in shapes)),
@@ -147,7 +155,7 @@ def _lived(ask: Ask, policies: Sequence[LendingPolicy]) -> Comparison:
 def live(ask: Ask, name: str, seed: int) -> PolicyDay:
     """One seed's day under one policy, in this process."""
     policy, course = policy_named(name), list[Sample]()
-    settings = [*ask.settings(seed), *policy.settings]
+    settings = [*ask.settings(seed), *policy.at(MINUTE)]
     gc.set_threshold(COLLECT_EVERY)
     began = time.process_time()
     world = Simulation(settings, seed=seed, rooms=policy.rooms)

@@ -224,7 +224,8 @@ def _outcome(
     notes = (
         "Owners follow CPU curves of Alibaba 2018 and Google 2019, guests and GPU pods the shapes of Alibaba's GPU trace.",
         "Kernels, kubelet and request latency (M/M/c over the cores a pod could get; no SMT or cache effects) are modelled;",
-        "neap's services, NATS and their messages are real.",
+        "neap's services, NATS and their messages are real; the day of owners alone was lived in virtual time.",
+        "Waits count who still waits at the end of the day as well.",
         *(
             ("The day with guests ran with a planner that was told a simulated record of the days before.",)
             * ask.planner
@@ -239,7 +240,7 @@ def _outcome(
         with_guests=totals(report),
         online_only=totals(alone),
         placements=placing.per_second.total(),
-        waited=placing.waits(),
+        waited=placing.waits(report.at),
         placements_per_second=float(max(placing.per_second.values(), default=0)),
         journal=str(ask.folder / JOURNAL),
         figure=str(ask.folder / FIGURE),

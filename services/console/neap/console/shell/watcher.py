@@ -14,7 +14,7 @@ import msgspec
 from neap.common.bus.port import Bus, Received
 from neap.common.contract.catalogue import DAY_REPORT, HEADROOM, PLACEMENTS, TRAIL, WORKLOAD
 from neap.common.model.day import DayReport
-from neap.common.model.lifecycle import Submitted
+from neap.common.model.lifecycle import Ended, Submitted
 from neap.common.model.placement import Placed
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import GPU_CORE
@@ -27,7 +27,7 @@ from neap.console.core.progress import Progress
 class Placing:
     """How long first attempts waited (seconds of the day), and how many were placed in each real second."""
 
-    submitted: dict[str, Seconds] = field(default_factory=dict)
+    waiting: dict[str, tuple[Seconds, str]] = field(default_factory=dict)  # by uid: since when, and its kind
     waited: dict[str, list[Seconds]] = field(default_factory=dict)  # by kind of workload
     per_second: Counter[int] = field(default_factory=Counter)
 
@@ -35,16 +35,22 @@ class Placing:
         """Fold one stored message."""
         match message:
             case Submitted(at=at, workload=workload):
-                self.submitted.setdefault(workload.uid, at)
+                if workload.attempt == 1:
+                    self.waiting.setdefault(workload.uid, (at, _kind(workload)))
+            case Ended(uid=uid):
+                self.waiting.pop(uid, None)
             case Placed(at=at, placement=placement):
                 self.per_second[int(stopwatch)] += 1
-                since = self.submitted.pop(placement.workload.uid, None)  # once: a pod that is resized is placed anew
-                if since is not None and placement.workload.attempt == 1:
-                    self.waited.setdefault(_kind(placement.workload), []).append(max(0.0, at - since))
+                found = self.waiting.pop(placement.workload.uid, None)  # once: a pod that is resized is placed anew
+                if found is not None:
+                    self.waited.setdefault(found[1], []).append(max(0.0, at - found[0]))
 
-    def waits(self) -> dict[str, tuple[Seconds, Seconds]]:
-        """p50 and p99 of the waits by kind of workload."""
-        return {kind: _percentiles(waited) for kind, waited in sorted(self.waited.items())}
+    def waits(self, until: Seconds) -> dict[str, tuple[Seconds, Seconds]]:
+        """p50 and p99 of the waits by kind of workload; who still waits has waited until then."""
+        waits = {kind: list(waited) for kind, waited in self.waited.items()}
+        for since, kind in self.waiting.values():
+            waits.setdefault(kind, []).append(max(0.0, until - since))
+        return {kind: _percentiles(waited) for kind, waited in sorted(waits.items())}
 
 
 def _kind(workload: Workload) -> str:

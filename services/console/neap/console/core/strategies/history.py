@@ -20,14 +20,18 @@ import numpy as np
 
 from neap.common.errors import InputError
 from neap.common.units import DAY, HOUR, MINUTE, Cores, Ratio, Seconds
-from neap.console.core.export import ALL, USED_OF_REQUEST, Export
+from neap.console.core.export import ALL, USED_OF_REQUEST, Export, refuse_counters
 from neap.console.core.imported import Account, Whose, whose_is
+from neap.console.core.strategies.verdict import percent
 from neap.foresight.series import Series, Values
 
 GRIDS: Final = tuple(minutes * MINUTE for minutes in (5, 10, 15, 20, 30, 60))
 LONGEST: Final[Seconds] = 28 * DAY  # looked at, the newest: as long as forecasts look back
 HELD: Final = 3  # steps
+MOST_CPUS: Final[Cores] = 4096  # of a machine: more are milli-cores
 MORE_THAN_ALL: Final = 1.05  # of a node's CPUs: then its usage is not in cores
+ASKED_OF_ALL: Final = 4.0  # of a node's CPUs: then its requests are not in cores
+RARE: Final = 1.5  # usual distances of samples: a series whose own is longer has fewer values than the others
 DAEMON: Final = "DaemonSet"
 
 
@@ -137,14 +141,18 @@ def history_of(export: Export, cores: int) -> History:
     """
     if not export.used:
         raise InputError("the export has no usage: not one usage*.json or *.csv with samples")
+    refuse_counters(export)
     every = [line for lines in export.used.values() for line in lines.values()]
-    usual = _usual(every)
+    steps = [median(b - a for a, b in pairwise(sorted(line))) for line in every if len(line) > 1]
+    if not steps:
+        raise InputError("the export has no two samples of anything: nothing can be replayed")
+    usual = float(median(steps))
     step = next((grid for grid in GRIDS if grid >= usual * 0.99), HOUR)
     newest = max(max(line) for line in every)
     oldest = min(min(line) for line in every)
     first = min(at for line in every for at in line if at >= newest - LONGEST)
     start = math.floor(first / HOUR) * HOUR
-    found = Account("cpu")
+    found = Account("cpu", skipped=Counter(export.left_out))
     lines = [
         line
         for node, told in sorted(export.used.items())
@@ -157,15 +165,7 @@ def history_of(export: Export, cores: int) -> History:
     capacity = {node: float(int(export.capacity.get(node, cores))) for node in sorted(export.used)}
     told = History(start, step, count, capacity, lines, usual, _notes(found, newest - oldest, usual, step))
     _check(told)
-    return told
-
-
-def _usual(lines: Sequence[Mapping[Seconds, Cores | None]]) -> Seconds:
-    """The usual distance of samples."""
-    steps = [median(b - a for a, b in pairwise(sorted(line))) for line in lines if len(line) > 1]
-    if not steps:
-        raise InputError("the export has no two samples of anything: nothing can be replayed")
-    return float(median(steps))
+    return replace(told, notes=[*told.notes, *_lacking(told, export, sum(each > RARE * usual for each in steps))])
 
 
 def _line(
@@ -205,20 +205,41 @@ def _notes(found: Account, span: Seconds, usual: Seconds, step: Seconds) -> list
     return notes
 
 
+def _lacking(told: History, export: Export, rare: int) -> list[str]:
+    """What the export should have and has not."""
+    steps, unknown = (
+        sum(len(line.used) for line in told.lines),
+        sum(int(np.isnan(line.used).sum()) for line in told.lines),
+    )
+    strange = sum(name not in export.used.get(node, {}) for node, asked in export.requests.items() for name in asked)
+    said = {
+        f"{percent(unknown / steps)} of the values between the first and the last of a series are missing: "
+        "unknown, not zero": unknown > 0,
+        f"{rare} series have a value less often than every {told.usual:g} s: unknown in between": rare > 0,
+        f"{strange} requests are of no series of usage (other labels, or not there): not counted": strange > 0,
+    }
+    return [note for note, holds in said.items() if holds]
+
+
 def _check(told: History) -> None:
     """Whether capacities hold.
 
     Raises:
         InputError: names the node.
     """
-    totals = {node: np.zeros(told.count) for node in told.capacity}
+    totals, asked = ({node: np.zeros(told.count) for node in told.capacity} for _ in range(2))
     for line in told.lines:
         totals[line.node][line.first : line.end] += np.where(np.isfinite(line.used), line.used, 0.0)
+        asked[line.node][line.first : line.end] += line.request * line.is_told
     for node, cores in told.capacity.items():
         if cores < 1:
             raise InputError(f"node {node}: its CPUs are not told; add capacity*.json, a column capacity, or --cores")
+        if cores > MOST_CPUS:
+            raise InputError(f"node {node}: is told to have {cores:.0f} CPUs: is its capacity in cores?")
         if (highest := float(totals[node].max())) > cores * MORE_THAN_ALL:
             raise InputError(f"node {node}: uses {highest:.1f} cores of {cores:.0f}: is its usage in cores?")
+        if (most := float(asked[node].max())) > cores * ASKED_OF_ALL:
+            raise InputError(f"node {node}: is asked for {most:.0f} cores of {cores:.0f}: are requests in cores?")
 
 
 def evenly(names: Sequence[str], most: int) -> list[str]:

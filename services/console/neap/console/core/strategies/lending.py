@@ -11,7 +11,7 @@ from neap.common.units import DAY, MINUTE, Seconds
 from neap.console.core.assessed import text
 from neap.console.core.export import Export, loads_of
 from neap.console.core.strategies.history import History, evenly
-from neap.console.core.strategies.verdict import Verdict, level_of, often, percent, share
+from neap.console.core.strategies.verdict import Verdict, level_of, often, percent
 from neap.virtual.replay import Load, Replayed
 
 NAME, TITLE = "lend", "lend idle cores to guests"
@@ -76,7 +76,7 @@ def verdict(
     replayed, days = len(nodes[ours.policy]), ours.days / max(1, len(nodes[ours.policy]))
     is_part = replayed < len(history.capacity) or days < 0.9 * history.span / DAY
     part = [f"replayed on {replayed} of {len(history.capacity)} nodes and their newest {days:.1f} days"] * is_part
-    risky = share(ours.risk_minutes, ours.days * DAY / MINUTE)
+    risky = ours.risky
     return Verdict(
         name=NAME,
         title=TITLE,
@@ -90,7 +90,7 @@ def verdict(
         level=level_of(risky),
         short=risky,
         needs=NEEDS,
-        notes=("guests are a model: 4 cores and two hours each, without end", *part),
+        notes=("guests are a model: 4 cores, used whole, and two hours each, without end", *part),
         figures={
             "cores": more, "owners": ours.owners, "utilisation": ours.utilisation, "offered": ours.offered,
             "risk_share": risky, "kept": ours.kept, "evictions_per_guest_day": ours.evictions_per_guest_day,
