@@ -30,6 +30,7 @@ from neap.common.model.usage import ContainerUsage, NodeUsage, Stall
 from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Decide, Event, Failed, Instruction, Put, Synced, Tick
 from neap.common.runtime.plugins import load
+from neap.common.runtime.remembering import TellMemory
 from neap.common.units import GIB
 
 POLICIES = load("neap.advisor.plugins", Policy)
@@ -110,7 +111,8 @@ def a_machine(
     for event in [*events, *(Synced(at, channel) for channel in STORED)]:
         for asked in machine.handle(event):
             assert isinstance(asked, AskReports), "decided something from history"
-            assert not machine.handle(Failed(at, asked, "nobody serves it", may_retry=False))
+            said = machine.handle(Failed(at, asked, "nobody serves it", may_retry=False))
+            assert all(isinstance(one, TellMemory) for one in said), "decided something from history"
     return machine
 
 
@@ -166,7 +168,7 @@ def test_whatever_happens_the_cut_is_lawful_and_offers_stay_within_the_machine(e
     machine = a_machine(a_topology(12))
     seq, before, newest, since = 0, None, -math.inf, 0.0  # since: the last report, or fall of the offer
     for event in events:
-        said = machine.handle(event)
+        said, usage = machine.handle(event), getattr(event, "message", None)
         machine.validate()
         if advice := advice_in(said):
             assert advice.seq > seq
@@ -181,10 +183,9 @@ def test_whatever_happens_the_cut_is_lawful_and_offers_stay_within_the_machine(e
                 assert isinstance(event, Arrived), "rose though nothing was heard"
                 most = 12_000 * 0.0075 * (event.at - since) / 60 + len(events)
                 assert offer <= before.offer[RECLAIMED_CPU] * 1.01 + most, "rose faster than it may"
-            if before is not None and offer < before.offer[RECLAIMED_CPU]:
-                since = event.at
+            if before is not None and offer < before.offer[RECLAIMED_CPU]:  # as of the last report, while one counts
+                since = event.at if headroom.stale or isinstance(usage, NodeUsage) else newest
             before = headroom
-        usage = getattr(event, "message", None)
         if isinstance(usage, NodeUsage) and newest < usage.at <= event.at:
             newest = usage.at
             if 0 <= (usage.cpu or 0) <= 12:  # nobody believes that the machine uses more, and then no offer rises

@@ -22,6 +22,7 @@ from neap.common.runtime.machine import Instruction, Put, Tick
 from neap.common.units import GIB, MIB
 from tests.unit.policy_world import a_policy, an_edition
 from tests.unit.test_advisor_node import PERIOD, Node
+from tests.unit.test_advisor_numa import ALONE
 
 DEDICATED, SHARED, RECLAIMED = QosClass.DEDICATED, QosClass.SHARED, QosClass.RECLAIMED
 GUESTS, ROOT = "class/besteffort", "class/guaranteed"
@@ -260,6 +261,30 @@ def test_advice_limits_the_class_of_guests_and_protects_owners_up_to_the_root() 
     assert node.knobs("class/burstable").knobs.memory_low == node.knobs(ROOT).knobs.memory_low == low
     assert "memory of all guests up to" in node.why("reclaimed")
     assert "owners keep 2.2Gi" in node.why("reclaimed")
+
+
+def test_more_memory_available_than_the_machine_has_is_not_believed() -> None:
+    node = Node(a_placement("s"), a_placement("g", RECLAIMED))
+    report(node, 1000, s=(3, 2, 1), g=(2, 2, 0.5))
+    assert node.knobs(GUESTS).knobs.memory_high == 4 * GIB, "what they asked for"
+    assert "available memory is unknown" in node.why("reclaimed")
+
+
+def test_a_node_held_alone_with_less_than_nothing_free_leaves_guests_no_more() -> None:
+    alone = replace(a_placement("x", DEDICATED), numa=(1,))
+    alone = replace(alone, workload=replace(alone.workload, annotations=ALONE))
+    limits = []
+    for free in (0, -100):
+        node = Node(alone, a_placement("g", RECLAIMED))
+        node.at += PERIOD
+        each = (NumaUsage(index=0, memory_free=40 * GIB), NumaUsage(index=1, memory_free=free * GIB))
+        node.hear(
+            NodeUsage(
+                at=node.at, source="r", node="n", seq=1, period=PERIOD, cpu=3.0, memory_available=60 * GIB, numa=each
+            )
+        )
+        limits.append(node.knobs(GUESTS).knobs.memory_high or 0)
+    assert limits[1] <= limits[0]
 
 
 def test_a_quiet_node_is_advised_once() -> None:

@@ -376,8 +376,9 @@ def test_advice_the_bus_did_not_take_or_lost_is_said_again() -> None:
     node.tell(Failed(node.at, put, "no answer", may_retry=True))
     node.tell(Failed(node.at, Put(HEADROOM.at(node="n"), node.headroom), "no answer", may_retry=True))
     assert [type(i.value) for i in node.report(s=2.0) if isinstance(i, Put)] == [NodeAdvice, Headroom]
-    node.tell(Gone(node.at, ADVICE, "n"))
-    assert [type(i.value) for i in node.report(s=2.0) if isinstance(i, Put)] == [NodeAdvice]
+    for channel, said in ((ADVICE, NodeAdvice), (HEADROOM, Headroom)):
+        node.tell(Gone(node.at, channel, "n"))
+        assert [type(i.value) for i in node.report(s=2.0) if isinstance(i, Put)] == [said]
 
 
 def test_reports_twice_out_of_order_or_from_the_future_are_counted_and_ignored() -> None:

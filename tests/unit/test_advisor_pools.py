@@ -189,6 +189,12 @@ def test_nobody_is_isolated_by_default_or_where_owners_need_all_cpus() -> None:
     assert "isolated-f" not in [pool.name for pool in full.advice.pools]
 
 
+def test_a_pool_that_is_called_as_if_it_were_of_one_loud_owner_has_room_for_all_who_name_it() -> None:
+    node = Node(*(a_pod(uid, cores=4, pool="isolated-web") for uid in "abc"))
+    node.report(6, a=4.0, b=4.0, c=4.0)
+    assert len(node.cpus(node.knobs("pod/a").pool)) >= 12
+
+
 def test_a_node_that_lends_nothing_says_so_and_gives_owners_all_but_the_least() -> None:
     node = a_node(lend=False)
     node.report(6, f=1.0, **QUIET)

@@ -9,15 +9,14 @@ Others are told where they are seen: a capacity that shrank or owners that arriv
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from neap.advisor.core.indicators import stalled
 from neap.advisor.core.memory import Facts, capacity_of
 from neap.advisor.core.plan import Plan
 from neap.advisor.core.pod import Pod, Track
 from neap.advisor.settings import Settings
 from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
-from neap.common.model.usage import Stall
 from neap.common.units import Ratio, format_bytes
 
 
@@ -50,15 +49,7 @@ def _memory_stalls(owners: Sequence[Pod], facts: Facts) -> Iterable[tuple[str, R
     names = {pod.uid: pod.workload.key for pod in owners}
     for container in facts.usage.containers if facts.usage is not None else ():
         if container.uid in names:
-            yield names[container.uid], _some(container.memory_stall)
-
-
-def _some(stall: Stall | None) -> Ratio | None:
-    """Since the last reading, or the average that lags behind."""
-    if stall is None:
-        return None
-    share = stall.some if stall.some is not None else stall.some10
-    return share if math.isfinite(share) else None
+            yield names[container.uid], stalled(container.memory_stall)
 
 
 def _short(facts: Facts, settings: Settings) -> str:

@@ -8,6 +8,7 @@ before, containers that are not listed are simply unknown, and `known` says so: 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -36,9 +37,9 @@ def hear(report: NodeUsage, before: Heard | None) -> Heard:
     return Heard(patched, full, known=before is not None and before.known)
 
 
-def by_pod(report: NodeUsage) -> dict[str, list[ContainerUsage]]:
-    """Its containers by their pod's uid."""
+def by_pod(containers: Iterable[ContainerUsage]) -> dict[str, list[ContainerUsage]]:
+    """Containers by their pod's uid."""
     found: dict[str, list[ContainerUsage]] = {}
-    for container in report.containers:
+    for container in containers:
         found.setdefault(container.uid, []).append(container)
     return found

@@ -16,12 +16,13 @@ region indicators cpu_sched_wait, cpu_usage_ratio, cpi (reference §4.4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from neap.advisor.core.policy import PodView, PoolView
-from neap.common.model.usage import ContainerUsage
+from neap.common.model.usage import ContainerUsage, Stall
+from neap.common.units import Ratio
 
 USAGE: Final = "usage"
 STALL: Final = "stall"
@@ -45,6 +46,21 @@ def signals(containers: Sequence[ContainerUsage]) -> dict[str, float]:
         pairs = zip(cycles, cores, strict=True)
         found[CPI] = sum((cpi or 0.0) * (cpu or 0.0) for cpi, cpu in pairs) / total
     return found
+
+
+def stalled(stall: Stall | None) -> Ratio | None:
+    """Share of time in which a task waited: since the last reading, or the average that lags behind; None: unknown."""
+    if stall is None:
+        return None
+    share = stall.some10 if stall.some is None else stall.some
+    return share if 0 <= share <= 1 else None
+
+
+def total(amounts: Iterable[float | None]) -> float | None:
+    """The sum of what is all known, and can be; None of nothing."""
+    seen = [_positive(amount) for amount in amounts]
+    known = [amount for amount in seen if amount is not None]
+    return math.fsum(known) if known and len(known) == len(seen) else None
 
 
 def _positive(amount: float | None) -> float | None:

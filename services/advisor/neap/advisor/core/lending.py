@@ -21,13 +21,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from neap.advisor.core.layout import Layout
-from neap.advisor.core.memory import Facts, capacity_of
+from neap.advisor.core.memory import Facts, can_be, capacity_of
 from neap.advisor.core.plan import Plan
 from neap.advisor.core.pod import RECLAIMED, Pod, Track
 from neap.advisor.core.policy import Chosen, Claim, HeadroomView, Supply
 from neap.advisor.core.sums import written
 from neap.advisor.core.survival import Past, promised, remember, survival
 from neap.advisor.settings import Settings
+from neap.common.model.advice import Headroom
 from neap.common.model.resource import MEMORY, RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.usage import NodeUsage
 from neap.common.units import MINUTE, Cores, Seconds, format_duration
@@ -56,7 +57,7 @@ class Lending:
         """Whole CPUs that were offered at most within a time."""
         return max((offer for minute, offer in self.highest if at - minute <= horizon), default=0) // 1000
 
-    def differs(self, other: Lending, change: float) -> bool:
+    def differs(self, other: Headroom, change: float) -> bool:
         """Whether it is worth saying again: fresh or not, from or to nothing, or moved by `change`."""
         if bool(self.stale) != bool(other.stale) or self.offer.keys() != other.offer.keys():
             return True
@@ -220,7 +221,7 @@ def cpu_view(
 ) -> HeadroomView:
     """Cores: capacity is every usable CPU; owners claim what their pools need, dedicated pods what they asked for."""
     owners = [pod for pod in pods if pod.is_owner]
-    explained = sum(tracks[pod.uid].likely for pod in pods)
+    busy, explained = can_be(usage.cpu, 2.0 * len(layout.usable)), sum(tracks[pod.uid].likely for pod in pods)
     dedicated = plan.cut.dedicated
     kept = sum(len(cpus - plan.cut.alone) for uid, cpus in dedicated.items() if uid in plan.behind.sums)
     claims = [
@@ -233,7 +234,7 @@ def cpu_view(
         kind=RECLAIMED_CPU,
         capacity=float(len(layout.usable)),
         reserved=float(len(layout.system)),
-        system=None if (busy := _believed(usage.cpu, 2.0 * len(layout.usable))) is None else max(0.0, busy - explained),
+        system=None if busy is None else max(0.0, busy - explained),
         claims=tuple(claims),
         used=sum(tracks[pod.uid].likely for pod in owners),
         asked=sum(pod.request for pod in owners),
@@ -258,11 +259,6 @@ def _supply(plan: Plan, pods: Sequence[Pod], tracks: Mapping[str, Track]) -> Sup
     return Supply(cpus=float(len(plan.cut.reclaimed)), busy=guests + behind, guests=guests)
 
 
-def _believed(amount: float | None, most: float) -> float | None:
-    """None where no machine that has `most` can have this."""
-    return amount if amount is not None and 0 <= amount <= most else None
-
-
 def memory_offer_view(facts: Facts, settings: Settings) -> HeadroomView:
     """Bytes: owners claim the peak of their working set with room to grow, or their request until that is known.
 
@@ -281,7 +277,7 @@ def memory_offer_view(facts: Facts, settings: Settings) -> HeadroomView:
             measured += max(track.memory)
         else:
             asked += max(pod.memory, *track.memory, 0)
-    available = _believed(facts.usage.memory_available if facts.usage is not None else None, capacity)
+    available = can_be(facts.usage.memory_available if facts.usage is not None else None, capacity)
     return HeadroomView(
         kind=RECLAIMED_MEMORY,
         capacity=float(capacity),

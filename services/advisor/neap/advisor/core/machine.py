@@ -67,6 +67,7 @@ class AdvisorMachine:
         self._topology: NodeTopology | None = None
         self._layout: Layout | None = None
         self._held: dict[str, Placement] = {}
+        self._ledger = 0  # sequence of the last entry in it
         self._pods: list[Pod] = []
         self._mind, self._waking, self._saying = Mind(), Waking(), Saying()
         self._plan: Plan | None = None
@@ -78,7 +79,8 @@ class AdvisorMachine:
         if self._ready_at is None or self._waking.is_asking:
             return self._waking.memory
         mind = replace(self._mind, heard=self._mind.heard or self._waking.heard)
-        return remembered.memory_of(mind, seq=self._saying.seq, provision=self._settings.provision)
+        seq, provision = self._saying.seq, self._settings.provision
+        return remembered.memory_of(mind, seq=seq, provision=provision, ledger=self._ledger)
 
     def recall(self, memory: remembered.Memory, at: Seconds) -> None:
         """See Mindful."""
@@ -97,8 +99,10 @@ class AdvisorMachine:
             case Arrived(message=NodeUsage() as usage):
                 return self._hear_usage(event.at, usage)
             case Tick(name="advise"):
-                return self._advise(event.at) if self._blind(event.at) or self._saying.is_due(event.at) else ()
-            case Arrived(message=Placed() | Released() | Checkpoint() as entry):
+                return self._tick(event.at)
+            case Arrived(message=Placed() | Released() | Checkpoint() as entry, seq=seq):
+                self._ledger = seq
+                self._waking.entry(entry, seq)
                 return self._hear_entry(event.at, entry)
             case Arrived(message=NodeTopology() as topology):
                 return self._hear_topology(event.at, topology)
@@ -112,8 +116,8 @@ class AdvisorMachine:
                 self._profiles.forget(subject)
             case Arrived(message=Apart() as said):
                 self._mind.neighbours = neighbours.recalled(self._mind.neighbours, said)
-            case Gone(channel=channel) if channel == ADVICE and self._ready_at is not None:
-                self._saying.lost_advice()
+            case Gone(channel=channel) if channel in (ADVICE, HEADROOM) and self._ready_at is not None:
+                self._forget(channel)
             case Failed(instruction=Put(key=key)):
                 self._forget(key.channel)
             case Done(instruction=AskReports(), outcome=Reports() as told):
@@ -128,14 +132,14 @@ class AdvisorMachine:
     # -- what is heard ------------------------------------------------------------------------------------------------
 
     def _hear_usage(self, at: Seconds, usage: NodeUsage) -> Sequence[Instruction]:
-        if self._waking.is_asking:
+        if self._ready_at is None or self._waking.is_asking:
             self._waking.report(usage)
             return ()
         before = self._mind.heard or self._waking.heard
         if not (before.usage.at if before is not None else float("-inf")) < usage.at <= at + self._patience:
             return (Count(IGNORED),)
         self._mind.heard = hear(usage, before)
-        by_uid, layout, topology = by_pod(self._mind.heard.usage), self._layout, self._topology
+        by_uid, layout, topology = by_pod(self._mind.heard.usage.containers), self._layout, self._topology
         cpus = float(len(layout.usable)) if layout is not None else float("inf")
         memory = capacity_of(topology) or LARGEST if topology is not None else LARGEST
         for uid, track in self._mind.tracks.items():
@@ -144,7 +148,6 @@ class AdvisorMachine:
 
     def _hear_entry(self, at: Seconds, entry: LedgerEntry) -> Sequence[Instruction]:
         self._held = fold(self._held, entry)
-        self._waking.entry(entry)
         if PLACEMENTS in self._waking.unsynced:
             return ()
         self._refresh_pods()
@@ -178,7 +181,7 @@ class AdvisorMachine:
         tune_tracks(self._mind.tracks, self._pods, self._tuning)
 
     def _forget(self, channel: object) -> None:
-        """The bus did not take it: say it again in the next round."""
+        """The bus did not take it, or has it no more: say it again in the next round."""
         if channel == ADVICE:
             self._saying.lost_advice()
         elif channel == HEADROOM:
@@ -214,16 +217,16 @@ class AdvisorMachine:
         said: list[Instruction] = []
         if told.complete:
             try:
-                return [*self._relive(told), *(self._advise(at) if self._blind(at) else self._say(at))]
+                return [*self._relive(at, told), *(self._tick(at) or self._say(at))]
             except InputError as error:
                 said += refuse("memory", "what an earlier life remembered", error)
         elif self._waking.is_asking:
             said += [TellMemory("memory.gap", f"the reporter does not tell all reports since then: {gap}")]
         for usage in self._waking.over(at - self._patience):
-            said += self._hear_usage(at, usage)
+            said += self._hear_usage(min(at, usage.at), usage)  # an old one is no silence
         return [*said, *self._advise(at)]
 
-    def _relive(self, told: Reports) -> Sequence[Instruction]:
+    def _relive(self, at: Seconds, told: Reports) -> Sequence[Instruction]:
         """All that was missed; which lines are still to be told of it. Advice and offers are not said before its end.
 
         Raises:
@@ -234,27 +237,31 @@ class AdvisorMachine:
         mind, waking, settings, start = self._mind, self._waking, self._settings, self._chosen.provision.start
         memory, heard, layout, most = waking.memory, waking.heard, self._layout, most_of(self._topology, self._layout)
         assert heard is not None
+        pairs = mind.neighbours.pairs
         go_back(mind, memory, most, layout, settings, start)
         advice, offered = self._saying.advice, waking.offered
         self._saying.lost_advice()  # the last one was said later
         self._held, mind.tracks, mind.heard, since = waking.held(), {}, heard, waking.since(told, advice)
         waking.over()
         self._refresh_pods()
-        mind.told = remembered.pods_again(mind.tracks, memory, by_pod(heard.usage), cpus=len(layout.usable))
+        mind.told = remembered.pods_again(mind.tracks, memory, by_pod(heard.usage.containers), cpus=len(layout.usable))
         self._profiles.foretell(self._pods, mind.tracks, heard.usage.at, settings.believe_reports)
         said: list[Instruction] = []
         for happened in since:
             match happened:
                 case NodeUsage():
-                    said += self._hear_usage(happened.at, happened)
+                    said += self._tick(happened.at - settings.period)  # none may have come for long
+                    said += self._hear_usage(min(at, happened.at), happened)
                 case NodeAdvice():
                     hold_to(mind, happened, layout, settings, start)
                     said = []
                 case Headroom():
-                    self._saying.offered(happened.at, offer_again(mind, happened, most))
+                    offer_again(mind, happened, most)
                 case Placed() | Released() | Checkpoint():  # by another's clock
                     said += self._hear_entry(mind.heard.usage.at, happened)
         self._saying.relived(advice, offered)
+        if mind.neighbours.pairs != pairs:
+            mind.neighbours = neighbours.untold(mind.neighbours)
         why = f"{len(told.reports)} reports since then were lived again"
         return [TellMemory("memory.relived", why), *(line for line in said if isinstance(line, Decide))]
 
@@ -272,6 +279,10 @@ class AdvisorMachine:
             periods = f"{self._settings.stale_after} periods of {format_duration(self._settings.period)}"
             return f"no usage for {format_duration(age)}, more than {periods}"
         return None if self._mind.heard is not None else ""
+
+    def _tick(self, at: Seconds) -> Sequence[Instruction]:
+        """A round where none came with a report: usage is too old, or the last advice."""
+        return self._advise(at) if self._blind(at) or self._saying.is_due(at) else ()
 
     def _advise(self, at: Seconds, *, fresh: bool = False) -> Sequence[Instruction]:
         """One round."""
@@ -298,7 +309,7 @@ class AdvisorMachine:
         if known:
             self._mind.memory = self._remember(now, made, blind, fresh=fresh)
             self._mind.lending = self._lend(now, made, blind, fresh=fresh)
-        said = self._judge(at) if fresh else []
+        said = self._judge(now) if fresh else []
         return [*((Count(STALE),) if blind else ()), *said, *self._say(at, blind or "")]
 
     def _say(self, at: Seconds, blind: str = "") -> Sequence[Instruction]:

@@ -14,12 +14,14 @@ from typing import Any, Final, TypeVar
 from msgspec.structs import replace
 
 from neap.advisor.core.binding import Binding
+from neap.advisor.core.hearing import by_pod
+from neap.advisor.core.indicators import total
 from neap.advisor.core.pod import RECLAIMED, Pod, Track
 from neap.advisor.core.policy import Chosen, MemoryNode, MemoryPod, MemoryView, Moved
 from neap.common.model.advice import Knobs, NodeAdvice
 from neap.common.model.resource import MEMORY
-from neap.common.model.topology import NodeTopology, NumaNode
-from neap.common.model.usage import ContainerUsage, NodeUsage, NumaUsage
+from neap.common.model.topology import NodeTopology
+from neap.common.model.usage import ContainerUsage, NodeUsage
 from neap.common.units import Bytes, Seconds
 
 Number = TypeVar("Number", int, float)
@@ -92,25 +94,24 @@ class Facts:
 
 def memory_view(facts: Facts, before: MemoryPlan, *, at: Seconds, fresh: bool, blind: str) -> MemoryView:
     """What the policies may know; `before`: what the last round came to."""
-    topology, usage, alone = facts.topology, facts.usage, facts.binding.exclusive
+    topology, usage, nodes = facts.topology, facts.usage, tuple(_nodes(facts))
     capacity = capacity_of(topology)
-    nodes = {node.index: node for node in usage.numa} if usage is not None else {}
-    shared = [node for index, node in sorted(nodes.items()) if index not in alone]
-    free = [node.memory_free for node in shared if node.memory_free is not None]
-    marks = [node.watermark_low for _, node in sorted(nodes.items()) if node.watermark_low is not None]
+    shared = [node for node in nodes if node.guests]
+    free = [node.free for node in shared if node.free is not None]
+    marks = [node.watermark for node in nodes if node.watermark is not None]
     return MemoryView(
         capacity=capacity,
         reserved=max(0, capacity - topology.allocatable.get(MEMORY, capacity)),
-        available=usage.memory_available if usage is not None else None,
+        available=can_be(usage.memory_available, capacity) if usage is not None else None,
         free=sum(free) if free and len(free) == len(shared) else None,
-        apart=sum(_free(node, nodes.get(node.index)) for node in topology.numa if node.index in alone),
+        apart=sum(node.total if node.free is None else node.free for node in nodes if not node.guests),
         watermark=sum(marks) if marks else None,
         pods=tuple(_pods(facts)),
         before=before.knobs,
         fresh=fresh,
         blind=blind,
         at=at,
-        nodes=tuple(_nodes(facts, nodes)),
+        nodes=nodes,
         moved=before.moved,
         period=usage.period if usage is not None else 0.0,
     )
@@ -122,7 +123,8 @@ def capacity_of(topology: NodeTopology) -> Bytes:
     return min((amount for amount in known if amount > 0), default=0)
 
 
-def _nodes(facts: Facts, seen: Mapping[int, NumaUsage]) -> Iterator[MemoryNode]:
+def _nodes(facts: Facts) -> Iterator[MemoryNode]:
+    seen = {node.index: node for node in facts.usage.numa} if facts.usage is not None else {}
     for node in sorted(facts.topology.numa, key=lambda node: node.index):
         if node.memory <= 0:
             continue
@@ -130,29 +132,22 @@ def _nodes(facts: Facts, seen: Mapping[int, NumaUsage]) -> Iterator[MemoryNode]:
         yield MemoryNode(
             index=node.index,
             total=node.memory,
-            free=None if now is None else _can_be(now.memory_free, node.memory),
-            watermark=None if now is None else _can_be(now.watermark_low, node.memory),
-            bandwidth=None if now is None else _can_be(now.bandwidth, math.inf),
-            latency=None if now is None else _can_be(now.latency, math.inf),
+            free=None if now is None else can_be(now.memory_free, node.memory),
+            watermark=None if now is None else can_be(now.watermark_low, node.memory),
+            bandwidth=None if now is None else can_be(now.bandwidth, math.inf),
+            latency=None if now is None else can_be(now.latency, math.inf),
             guests=node.index not in facts.binding.exclusive,
             distances=node.distances,
         )
 
 
-def _can_be(value: Number | None, most: float) -> Number | None:
+def can_be(value: Number | None, most: float) -> Number | None:
     """None where it cannot be an amount."""
     return value if value is not None and 0 <= value <= most and value < math.inf else None
 
 
-def _free(node: NumaNode, seen: NumaUsage | None) -> Bytes:
-    """What is free on a node; all of it while that is unknown."""
-    return node.memory if seen is None or seen.memory_free is None else seen.memory_free
-
-
 def _pods(facts: Facts) -> Iterable[MemoryPod]:
-    by_uid: dict[str, list[ContainerUsage]] = {}
-    for container in facts.usage.containers if facts.usage is not None else ():
-        by_uid.setdefault(container.uid, []).append(container)
+    by_uid = by_pod(facts.usage.containers if facts.usage is not None else ())
     known = {pod.uid: pod for pod in facts.pods}
     order = [node.index for node in facts.usage.numa] if facts.usage is not None else []
     for uid in sorted(known.keys() | by_uid.keys()):
@@ -177,7 +172,7 @@ def _pods(facts: Facts) -> Iterable[MemoryPod]:
             request=pod.memory,
             peak=max(facts.tracks[uid].memory, default=None),
             stall=max((one.memory_stall.some60 for one in seen if one.memory_stall is not None), default=None),
-            refaults=_total(one.refaults for one in seen),
+            refaults=total(one.refaults for one in seen),
             anon=_lies(seen, order),
             bound=uid in facts.binding.nodes,
             apart=bool(facts.binding.nodes.get(uid, frozenset()) & facts.binding.exclusive.keys()),
@@ -196,13 +191,6 @@ def _lies(seen: Sequence[ContainerUsage], order: Sequence[int]) -> dict[int, Byt
         for index, amount in zip(order, part, strict=True):
             held[index] += amount
     return held
-
-
-def _total(rates: Iterable[float | None]) -> float | None:
-    """The sum of what is all known; nothing known of a pod that is not there."""
-    seen = list(rates)
-    known = [rate for rate in seen if rate is not None and 0 <= rate < math.inf]
-    return math.fsum(known) if known and len(known) == len(seen) else None
 
 
 def _sum(amounts: Iterable[Bytes | None]) -> Bytes | None:

@@ -6,7 +6,6 @@ has one guest held back at a time for one signal, and a guest stands for one own
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
@@ -28,6 +27,8 @@ from neap.advisor.core.curbing import (
     named,
     turned,
 )
+from neap.advisor.core.hearing import by_pod
+from neap.advisor.core.indicators import stalled, total
 from neap.advisor.core.interference import Felt, Interference, Known, Neighbour, Suspect
 from neap.advisor.core.layout import Layout
 from neap.advisor.core.pod import Pod, Track
@@ -39,10 +40,10 @@ from neap.common.model.apart import MOST_PAIRS, Apart, Pair
 from neap.common.model.lifecycle import Measured
 from neap.common.model.protection import family
 from neap.common.model.trail import TrailEntry
-from neap.common.model.usage import ContainerUsage, Stall
+from neap.common.model.usage import ContainerUsage
 from neap.common.runtime.machine import Decide, Instruction, Put
 from neap.common.telemetry.span import object_context
-from neap.common.units import Seconds, format_bytes
+from neap.common.units import Ratio, Seconds, format_bytes
 
 SOURCE: Final = "advisor"
 IO_WEIGHT: Final = 100  # the kernel's default
@@ -311,10 +312,7 @@ def _pair(case: Case, until: Seconds) -> Pair:
 
 def neighbours(scene: Scene) -> list[Neighbour]:
     """All pods of the ledger, by uid."""
-    by_uid: dict[str, list[ContainerUsage]] = {}
-    for container in scene.containers:
-        by_uid.setdefault(container.uid, []).append(container)
-    places: Places = {}
+    by_uid, places = by_pod(scene.containers), Places()
     tracks, layout = scene.tracks, scene.layout
     return [_neighbour(pod, tracks[pod.uid], by_uid.get(pod.uid, []), layout, places) for pod in scene.pods]
 
@@ -337,12 +335,12 @@ def _neighbour(
     feels: dict[str, float | None] = {}
     if pod.is_owner:
         feels = {seen.STALL: track.stall, **track.signals}
-        feels[seen.MEMORY] = _worst([one.memory_stall for one in containers])
-        feels[seen.DISK] = _worst([one.io_stall for one in containers])
+        feels[seen.MEMORY] = _worst(stalled(one.memory_stall) for one in containers)
+        feels[seen.DISK] = _worst(stalled(one.io_stall) for one in containers)
     else:
-        uses[seen.BANDWIDTH] = _sum([one.bandwidth for one in containers])
-        uses[seen.WORKING_SET] = _sum([one.working_set for one in containers])
-        uses[seen.TRAFFIC] = _sum([_both(one.io_read, one.io_write) for one in containers])
+        uses[seen.BANDWIDTH] = total(one.bandwidth for one in containers)
+        uses[seen.WORKING_SET] = total(one.working_set for one in containers)
+        uses[seen.TRAFFIC] = total(_both(one.io_read, one.io_write) for one in containers)
     return Neighbour(
         uid=pod.uid,
         owner=pod.is_owner,
@@ -366,13 +364,6 @@ def _both(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one + other
 
 
-def _sum(amounts: Sequence[float | None]) -> float | None:
-    """Of what is all known, and can be."""
-    known = [amount for amount in amounts if amount is not None and 0 <= amount < math.inf]
-    return math.fsum(known) if known and len(known) == len(amounts) else None
-
-
-def _worst(stalls: Sequence[Stall | None]) -> float | None:
-    """Since the last reading, or the average that lags behind."""
-    shares = [one.some10 if one.some is None else one.some for one in stalls if one is not None]
-    return max((share for share in shares if 0 <= share <= 1), default=None)
+def _worst(shares: Iterable[Ratio | None]) -> Ratio | None:
+    """Of what is known."""
+    return max((share for share in shares if share is not None), default=None)

@@ -16,7 +16,7 @@ from neap.advisor.core.binding import Binding, bind, node_of, pool_of
 from neap.advisor.core.isolation import Part, Runner, Watch, isolate
 from neap.advisor.core.isolation import Rules as Loudness
 from neap.advisor.core.layout import Layout
-from neap.advisor.core.pod import DEDICATED, RECLAIMED, SHARE, SYSTEM, Pod, Track
+from neap.advisor.core.pod import DEDICATED, ISOLATED, RECLAIMED, SHARE, SYSTEM, Pod, Track
 from neap.advisor.core.policy import Chosen, PoolView, Requirement
 from neap.advisor.core.sizing import Bounds, Rules, Wish, normalise, size
 from neap.advisor.settings import Settings
@@ -25,7 +25,6 @@ from neap.common.model.advice import NodeAdvice, PoolAdvice
 from neap.common.units import Cores
 
 OWN_POOLS: Final = frozenset({DEDICATED, RECLAIMED, SYSTEM})
-ISOLATED: Final = "isolated-"  # + uid: the pool of an owner that was too loud for its neighbours
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from neap.advisor.core.indicators import signals
+from neap.advisor.core.indicators import signals, stalled
 from neap.advisor.core.policy import PodView
 from neap.common.errors import InputError
 from neap.common.model.enhancement import Enhancement, enhancement
@@ -25,13 +25,14 @@ DEDICATED: Final = "dedicated"
 RECLAIMED: Final = "reclaimed"
 SHARE: Final = "share"
 SYSTEM: Final = "system"
+ISOLATED: Final = "isolated-"  # + uid: the pool of an owner that was too loud for its neighbours
 _OWN: Final = {QosClass.DEDICATED: DEDICATED, QosClass.RECLAIMED: RECLAIMED, QosClass.SYSTEM: SYSTEM}
 PLAIN: Final = Enhancement()
 
 
 @dataclass(frozen=True)
 class Pod:
-    """One ledger entry. A shared pod may name its pool, but none that other classes or NUMA nodes own."""
+    """One ledger entry. A shared pod may name its pool, but none of those that others own: classes, NUMA nodes, the loud."""
 
     uid: str
     about: ObjectRef
@@ -64,7 +65,7 @@ class Pod:
         requests = workload.requests
         limits = [container.limits.get(CPU) for container in workload.containers]
         quotas = [limit for limit in limits if limit is not None]
-        own = workload.pool in {*_OWN.values(), ""} or "@" in workload.pool
+        own = workload.pool in {*_OWN.values(), ""} or "@" in workload.pool or workload.pool.startswith(ISOLATED)
         wish, refused = _enhancement(workload)
         return cls(
             uid=workload.uid,
@@ -139,15 +140,9 @@ class Track:
 
         A little more CPU than the machine has is a report that came late; far more is a report of nothing.
         """
-        cpus: list[Cores | None] = []
-        stalls: list[Ratio] = []
-        for usage in containers:
-            cpus.append(usage.cpu if usage.cpu is not None and 0 <= usage.cpu < min(2 * most, math.inf) else None)
-            if usage.cpu_stall is not None:  # since the last reading, or the average that lags behind
-                stall = usage.cpu_stall.some if usage.cpu_stall.some is not None else usage.cpu_stall.some10
-                stalls += [stall] if 0 <= stall <= 1 else []
-        known = [cpu for cpu in cpus if cpu is not None]
-        self.now = min(sum(known), most) if known and len(known) == len(cpus) else None
+        cpus = [usage.cpu for usage in containers if usage.cpu is not None and 0 <= usage.cpu < 2 * most]
+        stalls = [stall for usage in containers if (stall := stalled(usage.cpu_stall)) is not None]
+        self.now = min(sum(cpus), most) if cpus and len(cpus) == len(containers) else None
         self.stall, self.signals = max(stalls, default=None), signals(containers)
         waits = [_waited(usage) for usage in containers]
         waited = [wait for wait in waits if wait is not None]
@@ -156,7 +151,7 @@ class Track:
     @property
     def level(self) -> Cores | None:
         """Recent peak, or smoothed use where that is higher."""
-        return None if self.smooth is None else max(self.smooth, *self.cpu)
+        return None if self.smooth is None else max((self.smooth, *self.cpu))
 
     def _judge(self) -> None:
         """Whether its profile was right once more; a report without it says nothing."""
@@ -196,7 +191,5 @@ class Track:
 
 def _waited(usage: ContainerUsage) -> Cores | None:
     """Tasks that waited for a CPU, on average; the share of time in which one did is the least there can have been."""
-    wait, stall = usage.run_delay, usage.cpu_stall
-    if wait is None and stall is not None:
-        wait = stall.some if stall.some is not None else stall.some10
+    wait = stalled(usage.cpu_stall) if usage.run_delay is None else usage.run_delay
     return wait if wait is not None and 0 <= wait < math.inf else None

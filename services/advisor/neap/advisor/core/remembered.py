@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from neap.advisor.core import neighbours
-from neap.advisor.core.assign import Cut, check
+from neap.advisor.core.assign import Cut
 from neap.advisor.core.hearing import Heard
 from neap.advisor.core.isolation import Watch
 from neap.advisor.core.layout import Layout
@@ -76,6 +76,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """See module docstring."""
 
     seq: int = 0  # of the advice said last
+    ledger: int = 0  # sequence of the last entry that it rests on; 0: unknown
     provision: str = ""  # the policy whose memory is in `pools`
     cut: CutMemory = CutMemory()
     pods: dict[str, PodMemory] = {}  # by uid
@@ -90,11 +91,12 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     known: bool = False  # all containers are in them
 
 
-def memory_of(mind: Mind, *, seq: int, provision: str) -> Memory:
+def memory_of(mind: Mind, *, seq: int, provision: str, ledger: int = 0) -> Memory:
     """What is to be kept. Cost: O(pods × window)."""
     heard, recall = mind.heard, mind.recall
     return Memory(
         seq=seq,
+        ledger=ledger,
         provision=provision,
         cut=_cut(recall),
         pods={uid: _pod(track) for uid, track in sorted(mind.tracks.items())},
@@ -186,7 +188,8 @@ def pods_again(
     """
     for uid in tracks.keys() & memory.pods.keys():
         track_again(tracks[uid], memory.pods[uid])
-        tracks[uid].look(heard.get(uid, ()), float(cpus))
+        if tracks[uid].reports:  # else it came after that report
+            tracks[uid].look(heard.get(uid, ()), float(cpus))
     return {uid: Told(*memory.told[uid]) for uid in sorted(tracks.keys() & memory.told.keys())}
 
 
@@ -198,10 +201,10 @@ def track_again(track: Track, pod: PodMemory) -> None:
 
 
 def cut_again(memory: Memory, layout: Layout, start: Any) -> Recall:
-    """Who had which CPUs when the memory was written; pools without what they remember, at their policy's `start`.
+    """Who had which CPUs when the memory was written, of those still here; pools at their policy's `start`.
 
     Raises:
-        InputError: no machine can be cut like that, or not this one.
+        InputError: a malformed CPU list.
     """
     kept = memory.cut
     dedicated, shared = (
@@ -210,10 +213,6 @@ def cut_again(memory: Memory, layout: Layout, start: Any) -> Recall:
     )
     lent, overlap, alone = (parse_cpuset(cpus) & layout.lendable for cpus in (kept.lent, kept.overlap, kept.alone))
     cut = Cut(dedicated, shared, lent, overlap, alone)
-    try:
-        check(cut, layout)
-    except AssertionError as error:
-        raise InputError(f"memory of who had which CPUs: {error}") from None
     return Recall(cut, {name: PoolRecall(policy=start) for name in shared}, kept.size)
 
 

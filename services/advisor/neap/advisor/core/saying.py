@@ -31,23 +31,18 @@ class Saying:
         self.advice: NodeAdvice | None = None  # the last one, by this or an earlier life; None: it is lost
         self._narrowed: frozenset[str] = frozenset()  # targets with memory nodes in it
         self._parts: object = None  # what it was made of; equal parts make equal advice. None: not known
-        self._headroom: tuple[Seconds, Lending] | None = None  # the last one
+        self._headroom: Headroom | None = None  # the last one; None: it is lost, or an earlier life's
 
     def heard(self, advice: NodeAdvice) -> None:
         """An earlier life said that."""
         self.seq, self.advice, self._parts = max(self.seq, advice.seq), advice, None
         self._narrowed = with_mems(advice.cgroups)
 
-    def offered(self, at: Seconds, lending: Lending | None) -> None:
-        """An earlier life offered that."""
-        self._headroom = None if lending is None else (at, lending)
-
     def relived(self, advice: NodeAdvice | None, offered: Headroom | None) -> None:
         """What was decided since was not said: these were the last words."""
         self.seq, self.advice, self._parts = 0 if advice is None else advice.seq, advice, None
         self._narrowed = frozenset() if advice is None else with_mems(advice.cgroups)
-        if self._headroom is not None and (offered is None or self._headroom[0] != offered.at):
-            self._headroom = None
+        self._headroom = offered
 
     def lost_advice(self) -> None:
         """The bus did not take it, or has it no more: it is said again in the next round."""
@@ -93,12 +88,11 @@ class Saying:
 
     def offer(self, at: Seconds, lending: Lending, settings: Settings) -> Sequence[Instruction]:
         """Nothing, unless an offer moved enough or was said long ago."""
-        if self._headroom is not None:
-            said_at, last = self._headroom
-            if not lending.differs(last, settings.publish_change) and at - said_at < settings.refresh * settings.period:
-                return ()
-        self._headroom = (at, lending)
-        said = Headroom(
+        last = self._headroom
+        is_new = last is not None and at - last.at < settings.refresh * settings.period
+        if last is not None and is_new and not lending.differs(last, settings.publish_change):
+            return ()
+        self._headroom = Headroom(
             at=at,
             source=NAME,
             node=settings.node,
@@ -108,7 +102,7 @@ class Saying:
             promised=lending.promised(settings),
             stale=lending.stale,
         )
-        return (Put(HEADROOM.at(node=settings.node), said),)
+        return (Put(HEADROOM.at(node=settings.node), self._headroom),)
 
 
 def _lines(

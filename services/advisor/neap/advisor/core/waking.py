@@ -14,34 +14,34 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, Final, TypeAlias
 
 from neap.advisor.core import remembered
 from neap.advisor.core.hearing import Heard
 from neap.advisor.core.layout import Layout
-from neap.advisor.core.lending import Lending
 from neap.advisor.core.memory import MemoryPlan, advised, capacity_of
 from neap.advisor.core.mind import Mind
 from neap.advisor.core.plan import adopt
 from neap.advisor.core.remembered import Memory
 from neap.advisor.core.story import Told
 from neap.advisor.settings import Settings
-from neap.common.contract.catalogue import ADVICE, HEADROOM, NODES, PLACEMENTS, POLICY, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, HEADROOM, NODES, PLACEMENTS, POLICY, PROFILES, TOPOLOGY
 from neap.common.contract.channel import LEDGER_LIMIT, Channel
 from neap.common.cpuset import parse_cpuset
 from neap.common.model.advice import Headroom, NodeAdvice
-from neap.common.model.placement import Checkpoint, LedgerEntry, Placement, fold
+from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released, fold
 from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage, Reports, ReportsRequest
 from neap.common.runtime.machine import Instruction
 from neap.common.units import Seconds
 
-STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, HEADROOM, POLICY, NODES)  # what must be known before anything is decided
-MOST: Final = 64  # reports that come while the reporter is asked
+# What must be known before anything is decided; profiles, because reports are judged by them.
+STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, HEADROOM, POLICY, NODES, PROFILES)
+MOST: Final = 64  # reports that come before the first round
 Happened: TypeAlias = NodeUsage | LedgerEntry | NodeAdvice | Headroom
 
 
@@ -62,8 +62,9 @@ class Waking:
         self.heard: Heard | None = None  # what it heard
         self.is_over = False
         self.is_asking = False
-        self._entries: deque[LedgerEntry] = deque(maxlen=LEDGER_LIMIT)
-        self._reports: deque[NodeUsage] = deque(maxlen=MOST)  # that came while the reporter was asked
+        # (sequence, entry): all that are stored, and as many that come meanwhile
+        self._entries: deque[tuple[int, LedgerEntry]] = deque(maxlen=2 * LEDGER_LIMIT)
+        self._reports: deque[NodeUsage] = deque(maxlen=MOST)  # that came before the first round
 
     def recall(self, memory: Memory, at: Seconds, patience: Seconds) -> None:
         """What an earlier life knew; made use of once everything stored is known.
@@ -75,13 +76,13 @@ class Waking:
         self.memory, heard = memory, remembered.heard_before(memory)
         self.heard = heard if heard is not None and heard.usage.at <= at + patience else None
 
-    def entry(self, entry: LedgerEntry) -> None:
-        """The ledger says."""
+    def entry(self, entry: LedgerEntry, seq: int) -> None:
+        """The ledger says; `seq`: of its stream."""
         if not self.is_over:
-            self._entries.append(entry)
+            self._entries.append((seq, entry))
 
     def report(self, usage: NodeUsage) -> None:
-        """The reporter says, while it is asked."""
+        """The reporter says, before the first round."""
         self._reports.append(usage)
 
     def ask(self) -> Sequence[Instruction]:
@@ -90,7 +91,7 @@ class Waking:
         return [AskReports(ReportsRequest(after=self.heard.usage.seq))] if self.heard is not None else []
 
     def over(self, old: Seconds = -math.inf) -> Sequence[NodeUsage]:
-        """The reporter has answered, or will not; what came while it was asked.
+        """The reporter has answered, or will not; what it said before the first round.
 
         Since a report from before `old` others may have come that nobody knows of.
         """
@@ -107,23 +108,53 @@ class Waking:
     def held(self) -> dict[str, Placement]:
         """What the ledger held then."""
         held: dict[str, Placement] = {}
-        for entry in islice(self._entries, self._known):
+        for _, entry in islice(self._entries, self._known):
             held = fold(held, entry)
         return held
 
     @property
     def _known(self) -> int:
         """Entries that were there then; a checkpoint stands for what went before it."""
-        began = self.heard.usage.at if self.heard is not None else -math.inf
-        later = next((n for n, entry in enumerate(self._entries) if entry.at > began), len(self._entries))
-        return max(later, 1) if self._entries and isinstance(self._entries[0], Checkpoint) else later
+        known = self.memory.ledger
+        later = next((n for n, (seq, _) in enumerate(self._entries) if seq > known > 0), len(self._entries))
+        return max(later, 1) if self._entries and isinstance(self._entries[0][1], Checkpoint) else later
 
     def since(self, told: Reports, advice: NodeAdvice | None) -> list[Happened]:
         """All that happened, in order; of one moment reports before entries, and words last."""
         reports = {report.seq: report for report in (*told.reports, *self._reports)}
         words = [said for said in (advice, self.offered) if said is not None]
-        happened: list[Happened] = [*reports.values(), *islice(self._entries, self._known, None), *words]
-        return sorted(happened, key=lambda one: one.at)
+        happened: list[tuple[Seconds, Happened]] = [(one.at, one) for one in reports.values()]
+        happened += [*self._missed(advice), *((one.at, one) for one in words)]
+        return [one for _, one in sorted(happened, key=_moment)]
+
+    def _missed(self, advice: NodeAdvice | None) -> Iterator[tuple[Seconds, LedgerEntry]]:
+        """The entries since then, and when: by another's clock, so their order counts first.
+
+        Who was advised had come by then, and who was not had gone: so had all that the ledger says before that.
+        """
+        entries = [entry for _, entry in islice(self._entries, self._known, None)]
+        moments = [*accumulate((entry.at for entry in entries), max)]
+        if advice is not None and self.heard is not None and advice.at >= self.heard.usage.at:
+            before = _heard_by(advice, entries, self.held())
+            moments[:before] = [min(moment, advice.at) for moment in moments[:before]]
+        yield from zip(moments, entries, strict=True)
+
+
+def _moment(one: tuple[Seconds, Happened]) -> Seconds:
+    return one[0]
+
+
+def _heard_by(advice: NodeAdvice, entries: Sequence[LedgerEntry], held: Mapping[str, Placement]) -> int:
+    """How many of the entries, at least, whoever said this advice had heard. `held`: before them, by uid."""
+    told, changed, heard = {cgroup.target for cgroup in advice.cgroups}, set[str](), 0
+    for number, entry in enumerate(entries, 1):
+        if isinstance(entry, Placed | Released):
+            uid = entry.placement.workload.uid if isinstance(entry, Placed) else entry.uid
+            came = isinstance(entry, Placed)
+            if uid not in changed and came != (uid in held) and came == (f"pod/{uid}" in told):
+                heard = number
+            changed.add(uid)
+    return heard
 
 
 def take_over(mind: Mind, advice: NodeAdvice, layout: Layout, settings: Settings, start: Any) -> None:
@@ -175,11 +206,10 @@ def hold_to(mind: Mind, advice: NodeAdvice, layout: Layout, settings: Settings, 
     mind.memory = MemoryPlan(advised(advice), moved=mind.memory.moved)
 
 
-def offer_again(mind: Mind, said: Headroom, most: Mapping[str, int]) -> Lending | None:
+def offer_again(mind: Mind, said: Headroom, most: Mapping[str, int]) -> None:
     """This was offered then."""
     if mind.lending is None or mind.lending.offer != said.offer:
         mind.lending = remembered.lending_again(mind.lending, said, most)
-    return mind.lending
 
 
 def most_of(topology: NodeTopology, layout: Layout) -> dict[str, int]:
