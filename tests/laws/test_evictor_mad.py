@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neap.common.errors import NeapError
 from neap.common.model.advice import CgroupAdvice, Knobs, NodeAdvice, PoolAdvice
 from neap.common.model.evicting import Evicting
 from neap.common.model.lifecycle import Eviction
 from neap.common.model.qos import QosClass
 from neap.common.model.topology import NodeTopology, NumaNode, Zone, ZoneKind
-from neap.common.model.usage import ContainerUsage, DeviceUsage, NumaUsage, Stall
+from neap.common.model.usage import ContainerUsage, DeviceUsage, FilesystemUsage, NumaUsage, Stall
 from neap.common.runtime.machine import Arrived
+from neap.common.runtime.setting import leaves
+from neap.common.runtime.settings import flattened, patched
 from neap.common.units import GIB
+from neap.evictor.core.memory import Memory
 from neap.evictor.settings import Settings
 from tests.unit.evictor_world import World, a_guest, a_report, lends
 
@@ -70,6 +75,50 @@ def eager() -> dict[str, Any]:
     groups = {name: getattr(Settings(), name) for name in Settings.__struct_fields__ if hasattr(getattr(Settings(), name), "dry_run")}  # fmt: skip
     eager = {name: msgspec.structs.replace(group, reports=1, hold=0.0, dry_run=False) for name, group in groups.items()}
     return {**eager, "memory_bandwidth": msgspec.structs.replace(eager["memory_bandwidth"], most=1e9), "most": 1000}
+
+
+KEYS = [".".join(leaf.key) for leaf in leaves(Settings, told=False)]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_nothing_that_policy_may_set_breaks_the_evictor(key: str) -> None:
+    """Each setting at the end of its bounds, every rule eager, on a node where everything is short."""
+    for value in (1e308, 2**62, 1e15, 0.5, 1e-300, 1, 0):
+        try:
+            flat = flattened(Settings, "evictor", {key: value}, origin="policy")
+            settings = patched(Settings(node="n1", **eager()), "evictor", flat, origin="policy")
+        except NeapError:
+            continue  # no policy can say it
+        world = World(a_guest("a"), a_guest("b"))
+        world.machine.tune(settings, 99.0)
+        for now in (100.0, 101.0):
+            numa = (NumaNode(index=0, cpus="0-9", memory=GIB),)
+            machine = Zone(kind=ZoneKind.MACHINE, index=0)
+            world.live(Arrived(now, NodeTopology(at=now, source="r", node="n1", machine=machine, numa=numa)))
+            world.lends(1.0, now).live(Arrived(now, a_report(now, *(all_short(uid) for uid in "ab"), **SHORT)))
+            memory = world.machine.memory
+            assert msgspec.json.decode(msgspec.json.encode(memory), type=Memory) == memory
+        for closing in world.closings:
+            assert msgspec.json.decode(msgspec.json.encode(closing), type=Evicting) == closing
+
+
+def all_short(uid: str) -> ContainerUsage:
+    """A guest that has a part in everything that is short."""
+    return ContainerUsage(
+        uid=uid, container="c", cgroup=f"/k/{uid}", cpu=1.0, working_set=3 * GIB, cpu_stall=Stall(some60=0.9),
+        io_read=1e9, io_write=1e9, bandwidth=1e9, cpuset="4-9",
+    )  # fmt: skip
+
+
+SHORT: dict[str, Any] = {
+    "memory_available": 2**20,
+    "memory_stall": Stall(full10=0.9),
+    "io_stall": Stall(some60=0.9),
+    "disks": (DeviceUsage(name="d", busy=0.99),),
+    "links": (DeviceUsage(name="l", read=1e9, write=0.0, speed=1e9),),
+    "numa": (NumaUsage(index=0, cpu=9.9, memory_free=0, memory_total=GIB, bandwidth=9e9, watermark_low=5),),
+    "filesystems": (FilesystemUsage(path="/", size=100 * GIB, free=GIB, inodes=100, inodes_free=1),),
+}
 
 
 @given(st.lists(st.tuples(reports, knobs, cpus), min_size=1, max_size=5))

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from neap.common.contract.catalogue import NODES as NODE_OBJECTS
+from neap.common.contract.catalogue import POLICY
 from neap.common.errors import InputError
 from neap.common.model.policy import (
     MOST_EDITIONS,
@@ -23,8 +25,11 @@ from neap.common.model.policy import (
     flaw,
     share,
 )
+from neap.common.model.qos import QosClass
 from neap.common.model.window import WEEK, Window
-from neap.common.runtime.tuning import Tunable
+from neap.common.model.workload import Workload
+from neap.common.runtime.machine import Arrived, Synced
+from neap.common.runtime.tuning import MOST_SERVICES, Tunable, Tuning
 from neap.common.units import DAY
 
 
@@ -203,3 +208,19 @@ def test_an_edition_with_a_flaw_never_has_an_effect(edition: Edition) -> None:
         if flaw(edition):
             assert not found.values
             assert [absent.why for absent in found.absent] == [Why.INVALID]
+
+
+def test_services_that_came_and_went_are_not_remembered_for_ever() -> None:
+    tuning = Tuning(TUNABLE, Room(), "n1")
+    document = PolicyDocument(at=0.0, source="test", room="probe", name="a", editions=(Edition(
+        version=1, at=0.0, tier=Tier.SERVICE, selector="shop/cart", patch={"low": 5},
+    ),))  # fmt: skip
+    for event in (Arrived(NOW, document), Synced(NOW, POLICY), Synced(NOW, NODE_OBJECTS)):
+        tuning.hear(event)
+    cart = Workload(uid="u", namespace="shop", name="cart", qos=QosClass.RECLAIMED, containers=())
+    for number in range(3 * MOST_SERVICES):
+        assert tuning.of(msgspec.structs.replace(cart, name=f"job-{number}")).low == 2
+        assert tuning.of(cart).low == 5
+    assert tuning.claims("low", cart)
+    assert len(tuning._services) <= MOST_SERVICES
+    assert len(tuning._found) <= MOST_SERVICES + 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from neap.common.errors import InputError
-from neap.common.model.policy import Tier
-from neap.console.core.policies import changed, edition_of, listed, reached, read_drafts
+from neap.common.model.policy import PolicyDocument, Tier
+from neap.console.core.policies import a_pause, changed, edition_of, listed, reached, read_drafts
 from tests.unit.policy_world import a_policy, an_edition
 
 NOW = 1_794_000_000.0
@@ -102,3 +103,30 @@ def test_the_list_says_what_each_document_does_now() -> None:
     assert "in 1m30s" in soon
     assert "for 1m" in this
     assert "why not (ann)" in this
+
+
+@pytest.mark.parametrize(
+    ("tier", "name"),
+    [
+        ("cluster", "pause-evictions"),
+        ("node=n1", "pause-evictions-node-n1"),
+        ("node=ip-10-0-123-45.ap-southeast-1.compute.internal", "pause-evictions-29d73812ace2bae5"),
+        ("pool=Batch_A", "pause-evictions-fd70e2f1f9312565"),
+    ],
+)
+def test_whatever_kubernetes_allows_as_a_name_can_be_paused(tier: str, name: str) -> None:
+    until = NOW + 1800.1234567
+    edition = edition_of(a_pause(tier, until, "INC-1"), author="ann", at=NOW)
+    document = PolicyDocument(at=NOW, source="console", room="evictor", name=name, editions=(edition,))
+    assert a_pause(tier, until, "INC-1").name == name
+    assert msgspec.json.decode(msgspec.json.encode(document), type=PolicyDocument) == document
+    assert edition.expires == edition.patch["pause_until"], "a wider pause goes on without a gap"
+    assert abs(edition.patch["pause_until"] - until) < 1e-5
+
+
+def test_times_beyond_the_calendar_are_told_and_do_not_end_in_a_traceback() -> None:
+    [draft] = read_drafts([yaml.safe_load(WRITTEN) | {"expires": "99999999d"}], "night.yaml")
+    (line,) = (line for line in changed(None, edition_of(draft, author="", at=0.0)) if "expires" in line)
+    assert line == "  expires: - → 8639999913600 s since 1970"
+    with pytest.raises(InputError, match="beyond the calendar"):
+        a_pause("cluster", 1e30, "for ever")

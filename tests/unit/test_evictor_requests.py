@@ -56,7 +56,7 @@ def test_a_request_is_forgotten_when_it_is_old_and_waits_for_the_ledger_until_th
     assert world.live(Arrived(300.0, asks("a", at=100.0).message)) == []
     assert world.report(301.0) == []
     fresh = World()
-    fresh.machine._synced = False
+    fresh.machine._residents.synced = False
     assert fresh.live(asks("a")) == []
     fresh.ledger(placed(a_guest("a"), 1.0))
     fresh.live(Synced(101.0, PLACEMENTS))

@@ -11,7 +11,7 @@ from neap.common.model.placement import Placed, Placement
 from neap.common.model.qos import QosClass
 from neap.common.model.resource import CPU
 from neap.common.runtime.machine import Put
-from neap.evictor.core.guests import Resident, fold
+from neap.evictor.core.residents import Residents
 from tests.unit.scheduler_world import a_guest, an_owner
 from tests.unit.test_advisor_node import Node as Advisor
 from tests.unit.test_advisor_node import a_pod
@@ -54,7 +54,10 @@ def test_gpushare_gives_the_same_slice_and_says_nothing_again() -> None:
 
 def test_the_evictor_makes_no_guest_of_a_resized_owner_and_nobody_younger() -> None:
     guest, owner = a_guest("g", cores=1), an_owner("o", cores=4)
-    held = dict[str, Resident]()
-    for number, workload in enumerate((guest, owner, guest, owner)):
-        held = fold(held, again(Placement(workload=workload, charged=workload.requests), float(number)))
-    assert {uid: resident.started for uid, resident in held.items()} == {"g": 0.0}
+    residents = Residents("n1")
+    begun = [
+        residents.hear(again(Placement(workload=workload, charged=workload.requests), float(number), "n1"), number + 1)
+        for number, workload in enumerate((guest, owner, guest, owner))
+    ]
+    assert begun == ["g", "", "", ""], "a run begins once"
+    assert {uid: resident.started for uid, resident in residents.here.items()} == {"g": 0.0}

@@ -28,12 +28,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for every rule, then the rules. Reports come once per report period."""
 
     node: str = ""  # whose guests are watched
-    grace: Annotated[Seconds, msgspec.Meta(ge=0)] = 30.0  # between TERM and KILL of an evicted guest
-    confirm_after: Annotated[int, msgspec.Meta(ge=1)] = 5  # reports beyond the grace until an eviction is given up
+    grace: Annotated[Seconds, msgspec.Meta(ge=0, le=DAY)] = 30.0  # between TERM and KILL of an evicted guest
+    confirm_after: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5  # reports after the grace until it is asked again
     most: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2  # evictions per window, at most
-    window: Annotated[int, msgspec.Meta(ge=1)] = 10  # reports that are one window
+    window: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10  # reports that are one window
     shared: SharedBudgets = SharedBudgets()  # what all nodes together may evict
-    reopen: Annotated[int, msgspec.Meta(ge=1)] = 5  # reports after the last pressure until guests may come again
+    reopen: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5  # reports after the last pressure until guests may come
     pause_until: Annotated[Seconds, msgspec.Meta(ge=0)] = 0.0  # clock; before it nobody is evicted, not even for memory
     pause_reason: Annotated[str, msgspec.Meta(max_length=256)] = ""  # said in the log and beside the node's state
     stale_after: Annotated[int, msgspec.Meta(ge=1)] = 5  # periods after which a report is too old to act on
@@ -41,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     protected_labels: tuple[str, ...] = PROTECTED_LABELS  # labels or annotations that protect
     protected_owners: tuple[str, ...] = PROTECTED_OWNERS  # kinds of owner whose pods never leave
     protected: bool = False  # nobody ever leaves; of one service, by policy: its pods never do
-    request_patience: Annotated[Seconds, msgspec.Meta(ge=0)] = 90.0  # a scheduler's request that is older is forgotten
+    request_patience: Annotated[Seconds, msgspec.Meta(ge=0, le=DAY)] = 90.0  # an older request is forgotten
     keep_every: Annotated[Seconds, msgspec.Meta(gt=0)] = 10.0  # between two writes of what the next life must know
     keep_patience: Annotated[Seconds, msgspec.Meta(gt=0)] = DAY  # what an earlier life knew is too old then
     order: tuple[str, ...] = (

@@ -37,7 +37,8 @@ MOST_KEYS: Final = 64  # in one document
 MOST_DOCUMENTS: Final = 256  # of one room; more are refused
 POOL_LABEL: Final = "neap.io/pool"  # label of a node that names its pool
 
-Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")]
+NAME: Final = r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$"
+Name: TypeAlias = Annotated[str, Meta(pattern=NAME)]
 Text: TypeAlias = Annotated[str, Meta(max_length=512)]
 
 

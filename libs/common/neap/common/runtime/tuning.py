@@ -8,7 +8,8 @@ A room says once what of it may change (`Tunable`, found by the console as `wiri
         ...                                      # there are new ones
     self._tuning.of(workload)                    # where a service may have settings of its own
 
-or is put into a `TunedMachine`, which does that for it. What is in force is computed again when a document, the node's pool or (by `Effective.until`) the time changes it, and not otherwise.
+or is put into a `TunedMachine`, which does that for it. What is in force is computed again when a document, the node's
+pool or (by `Effective.until`) the time changes it, and not otherwise.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 S_contra = TypeVar("S_contra", bound=msgspec.Struct, contravariant=True)
 REFUSED: Final = "neap_policy_refused_total"
 CHANGED: Final = "neap_policy_changes_total"
+MOST_SERVICES: Final = 1024  # whose settings are remembered; more than run on a node at once
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ class Tuning(Generic[S]):
             return self.settings
         service = service_of(workload)
         if service not in self._services:
+            if len(self._services) >= MOST_SERVICES:  # most of them have left the node
+                self._services, self._found = {}, {"": self._found[""]}
             found = self._resolved(self._at, service)
             self._until = min(self._until, found.until)
             mine, self._found[service] = self._tunable.fit(found.values, self._default), found

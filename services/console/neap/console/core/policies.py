@@ -15,6 +15,7 @@ Times without a zone are UTC; what lasts is counted from now, by the cluster's c
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,11 +24,13 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from neap.common.errors import InputError
-from neap.common.model.policy import Edition, Effective, PolicyDocument, Provenance, Tier
+from neap.common.model.policy import NAME, Edition, Effective, PolicyDocument, Provenance, Tier
 from neap.common.model.window import parse_window
 from neap.common.units import DAY, Seconds, format_duration, parse_duration
 
 DEFAULT: Final = "default"
+EVICTOR: Final = "evictor"
+PAUSE: Final = "pause-evictions"  # how the names of pauses begin
 SHOWN: Final = 5  # nodes named in one line
 _DAYS: Final = re.compile(r"(\d+)d(.*)")
 
@@ -44,6 +47,23 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     begins: Any = ""
     expires: Any = ""
     reason: str = ""
+
+
+def a_pause(tier: str, until: Seconds, reason: str) -> Draft:
+    """Nobody is evicted there until then. It has a name of its own for every tier and selector, however they are written.
+
+    Raises:
+        InputError: a time that no calendar has.
+    """
+    name = "-".join([PAUSE, *(part for part in tier.partition("=")[::2] if part and part != Tier.CLUSTER)])
+    if not re.fullmatch(NAME, name):  # such as a node with a long name, or a pool called Batch_A
+        name = f"{PAUSE}-{hashlib.sha256(tier.encode()).hexdigest()[:16]}"
+    try:
+        expires = datetime.fromtimestamp(until, UTC)
+    except (ValueError, OverflowError):
+        raise InputError("--for: beyond the calendar") from None
+    patch = {"pause_until": expires.timestamp(), "pause_reason": reason}  # ends as the document does, at once
+    return Draft(name=name, room=EVICTOR, tier=tier, patch=patch, expires=expires, reason=reason)
 
 
 def read_drafts(documents: Iterable[Any], where: str) -> list[Draft]:
@@ -217,7 +237,10 @@ def _state(edition: Edition, at: Seconds) -> str:
 
 
 def _when(at: Seconds | None) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
+    except (ValueError, OverflowError):  # beyond the calendar
+        return f"{at:.0f} s since 1970"
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ rooms (`wiring.tunable`). A room's own file or environment is not known here: --
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,14 +34,24 @@ from neap.common.runtime.setting import leaves
 from neap.common.runtime.settings import Sources, process_environment
 from neap.common.runtime.tuning import Tunable
 from neap.common.units import Seconds, parse_duration
-from neap.console.core.policies import Draft, Line, changed, edition_of, explained, listed, reached, read_drafts
+from neap.console.core.policies import (
+    EVICTOR,
+    PAUSE,
+    Draft,
+    Line,
+    a_pause,
+    changed,
+    edition_of,
+    explained,
+    listed,
+    reached,
+    read_drafts,
+)
 from neap.console.shell.here import installed
 from neap.console.shell.reading import open_bus
 from neap.console.shell.submitting import cluster_clock
 
 SOURCE: Final = "console"
-PAUSE: Final = "pause-evictions"
-EVICTOR: Final = "evictor"
 NOWHERE: Final = Target(node="-")  # of whom documents for services are asked where no node is known
 Key = tuple[str, str]  # room, name
 
@@ -332,11 +342,8 @@ async def pause_evictions(lasts: str, reason: str, tier: str, url: str) -> list[
         raise InputError("--reason: say why; whoever looks for a missing eviction will find it")
     seconds = parse_duration(lasts)
     async with open_bus(url) as bus:
-        until = (await cluster_clock(bus)).now() + seconds
-    name = "-".join([PAUSE, *(part for part in tier.partition("=")[::2] if part and part != Tier.CLUSTER)])
-    patch: Mapping[str, Any] = {"pause_until": until, "pause_reason": reason}
-    draft = Draft(name=name, room=EVICTOR, tier=tier, patch=dict(patch), expires=f"{seconds:.3f}s", reason=reason)
-    said = await set_policy([draft], url, None)
+        now = (await cluster_clock(bus)).now()
+    said = await set_policy([a_pause(tier, now + seconds, reason)], url, None)
     return [f"{line}: evictions are paused for {lasts} ({reason})" for line in said]
 
 

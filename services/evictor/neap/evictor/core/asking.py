@@ -6,6 +6,7 @@ Whether somebody is to leave is decided elsewhere (machine.py); here is counted 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from neap.common.contract.catalogue import EVICTIONS
 from neap.common.model.evicting import Token
@@ -14,13 +15,15 @@ from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Count, Decide, Emit, Instruction, Put
 from neap.common.units import Seconds
 from neap.evictor.core.budget import recent
-from neap.evictor.core.claims import Claim
-from neap.evictor.core.guests import Resident
+from neap.evictor.core.claims import AWAY, Claim
 from neap.evictor.core.history import History, Sent
 from neap.evictor.core.memory import Memory
+from neap.evictor.core.residents import Resident
 from neap.evictor.core.story import line_of
 from neap.evictor.core.tokens import Tokens
 from neap.evictor.settings import Settings
+
+ASKED: Final = 2  # times; a command may be lost once
 
 
 class Asking:
@@ -38,6 +41,10 @@ class Asking:
     def leaving(self) -> dict[str, Seconds]:
         """Who was asked and counts as gone, and until when that is awaited."""
         return {uid: sent.until for uid, sent in self.sent.items() if sent.until}
+
+    def in_vain(self) -> set[str]:
+        """Who was asked so often that asking once more helps nobody: somebody else comes first."""
+        return {uid for uid, sent in self.sent.items() if not sent.until and sent.number >= ASKED}
 
     @property
     def is_busy(self) -> bool:
@@ -60,7 +67,7 @@ class Asking:
         return slots if isinstance(slots, str) else ""
 
     def claim(self, claim: Claim, workload: Workload, at: Seconds) -> list[Instruction]:
-        """Ask for the tokens it takes; nothing if the guest has them."""
+        """Ask for the tokens it takes; nothing if it takes none."""
         slots = self.tokens.wanted(workload, self.settings.shared, at)
         if isinstance(slots, str) or not slots:
             return []
@@ -73,11 +80,20 @@ class Asking:
         """One token was had, or not; the claim if that was the last answer it waited for."""
         subject = self.tokens.answered(token, revision, at, self.settings.shared.window)
         claim = self.claims.get(token.uid)
-        if claim is None or subject not in claim.waiting:
+        if claim is None or subject not in claim.waiting or token.at != claim.at:
             return None
         claim.waiting.discard(subject)
         claim.trouble = claim.trouble or trouble
         return None if claim.waiting else self.claims.pop(token.uid)
+
+    def overdue(self, at: Seconds, patience: Seconds) -> list[Claim]:
+        """Claims that waited too long for an answer: for them the bus is away."""
+        late = [claim for claim in self.claims.values() if at - claim.at >= patience]
+        for claim in late:
+            del self.claims[claim.uid]
+            self.tokens.unanswered(claim.waiting)
+            claim.trouble = claim.trouble or AWAY
+        return late
 
     def budgets(self, workload: Workload, at: Seconds, *, shared: bool) -> tuple[Spent, ...]:
         """What this eviction is taken from."""
@@ -112,7 +128,7 @@ class Asking:
         """Runs that are over need no command; who may no longer leave is not awaited."""
         for uid, sent in tuple(self.sent.items()):
             resident = guests.get(uid)
-            if resident is None or resident.workload.attempt != sent.attempt:
+            if resident is None or resident.attempt != sent.attempt:
                 del self.sent[uid]
             elif not may_leave(resident):
                 self._count_again(uid)

@@ -14,11 +14,12 @@ from neap.evictor.settings import Settings
 
 
 class Closing:
-    """See module docstring. `closed` is by rule."""
+    """See module docstring. `closed` is by rule; `is_told`: others are known to know, which is nothing at first."""
 
-    def __init__(self, closed: Mapping[str, Closure]) -> None:
+    def __init__(self, closed: Mapping[str, Closure], *, is_told: bool = True) -> None:
         self.closed = dict(closed)
         self._told: Evicting | None = None
+        self._is_told = is_told
 
     def feel(self, reasons: Mapping[str, str], at: Seconds, lasts: Seconds) -> None:
         """What closes the node now, as a sentence by rule; each lasts for so long."""
@@ -28,7 +29,7 @@ class Closing:
 
     def untold(self) -> None:
         """What was said last is not known to be heard: it is said again."""
-        self._told = None
+        self._is_told = False
 
     def news(self, settings: Settings, at: Seconds, lasts: Seconds) -> Evicting | None:
         """What to say, if it differs from what was said, or what was said ends soon."""
@@ -45,9 +46,9 @@ class Closing:
         before = self._told or Evicting(at=at, source="evictor", node=settings.node)
         is_same = _gist(said) == _gist(before)
         lasts_on = not said.closed or said.until <= before.until or before.until > at + lasts / 2
-        if is_same and lasts_on:
+        if is_same and lasts_on and self._is_told:
             return None
-        self._told = said
+        self._told, self._is_told = said, True
         return said
 
 

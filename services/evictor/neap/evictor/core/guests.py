@@ -1,56 +1,16 @@
-"""The guests of one node, folded from its ledger: only reclaimed pods, so that nobody else can ever be chosen."""
+"""Guests as a report shows them, and how many of their families stay."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placement, Released
 from neap.common.model.protection import family, minimum
-from neap.common.model.qos import QosClass
-from neap.common.model.resource import Resources
 from neap.common.model.usage import ContainerUsage, Stall
 from neap.common.model.workload import Workload
 from neap.common.units import Seconds
+from neap.evictor.core.residents import Resident
 from neap.evictor.core.tried import cpus_of
-from neap.evictor.core.view import Guest, sane
-
-
-class Resident(NamedTuple):
-    """A placed guest and when it came."""
-
-    workload: Workload
-    requests: Resources
-    started: Seconds
-    numa: tuple[int, ...] = ()  # it is bound to
-
-
-def fold(held: Mapping[str, Resident], entry: LedgerEntry) -> dict[str, Resident]:
-    """The guests after one more entry; a checkpoint does not make anybody younger."""
-    match entry:
-        case Placed(placement=placement):
-            return _without(held, placement.workload.uid) | _resident(placement, held, entry.at)
-        case Released(uid=uid):
-            return _without(held, uid)
-        case Checkpoint(placements=placements):
-            found: dict[str, Resident] = {}
-            for placement in placements:
-                found |= _resident(placement, held, entry.at)
-            return found
-
-
-def _without(held: Mapping[str, Resident], uid: str) -> dict[str, Resident]:
-    return {key: resident for key, resident in held.items() if key != uid}
-
-
-def _resident(placement: Placement, held: Mapping[str, Resident], at: Seconds) -> dict[str, Resident]:
-    workload = placement.workload
-    if workload.qos is not QosClass.RECLAIMED:
-        return {}
-    known = held.get(workload.uid)
-    same_run = known is not None and known.workload.attempt == workload.attempt
-    started = known.started if known and same_run else at
-    return {workload.uid: Resident(workload, workload.requests, started, placement.numa)}
+from neap.evictor.core.view import Guest, Victim, sane
 
 
 def staying(guests: Mapping[str, Resident], leaving: Mapping[str, Seconds]) -> dict[str, int]:
@@ -69,12 +29,23 @@ def is_spare(workload: Workload, counts: Mapping[str, int]) -> bool:
     return least == 0 or counts.get(family(workload), 0) > least
 
 
+def spare(ranked: Iterable[Victim], counts: Mapping[str, int]) -> Iterator[Victim]:
+    """Of these those whose families keep their minimum when all that are named before them leave as well."""
+    left = dict(counts)
+    for victim in ranked:
+        if is_spare(victim.guest.workload, left):
+            left[family(victim.guest.workload)] -= 1
+            yield victim
+
+
 def measured(
     resident: Resident,
     containers: list[ContainerUsage],
     counts: Mapping[str, int],
     start_cost: Seconds | None = None,
     nodes: Sequence[int] = (),
+    *,
+    in_vain: bool = False,
 ) -> Guest:
     """A guest as the report shows it: sums over its containers, unknown as soon as one part is.
 
@@ -94,11 +65,11 @@ def measured(
         cpus=frozenset[int]().union(*(cpus_of(container.cpuset) for container in containers if container.cpuset)),
         io=_sum([_plus(container.io_read, container.io_write) for container in containers]),
         written=_sum([container.io_write for container in containers]),
-        io_stalled=_worst([container.io_stall for container in containers]),
         bandwidth=_sum([container.bandwidth for container in containers]),
         start_cost=start_cost,
         anon=_lies([container.memory_nodes for container in containers], nodes),
         surplus=workload.gang is not None and is_spare(workload, counts),
+        in_vain=in_vain,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -11,8 +12,8 @@ from neap.common.model.workload import Workload
 from neap.common.units import DAY, Seconds
 from neap.evictor.core.budget import recent
 
-MOST_FAMILIES = 1024
-MOST_TIMES = 64
+MOST_FAMILIES: Final = 256  # with MOST_TIMES each they fit well into what may be remembered (runtime.remembering)
+MOST_TIMES: Final = 64
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

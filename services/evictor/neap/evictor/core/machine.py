@@ -7,40 +7,42 @@ pressure still there, its measurement known? In doubt nobody leaves, and why is 
 An eviction is a command with an id, f"{uid}.{attempt}.evict": stored once however often it is sent, and whoever
 executes it ends that attempt and no other, so a repetition is harmless. The victim counts as gone until the ledger
 releases it. If it does not within grace + `confirm_after` reports, the command is taken for lost: the guest counts
-again, and if it is chosen again the id gets a number (".2"), because the first one would not be stored twice.
+again, and if it is chosen again the id gets a number (".2"), because the first one would not be stored twice. Who was
+asked twice in vain comes after all others (rank).
 
 What the scheduler asks for (Preemption) is held to the same rights, budgets and patience, and comes after own rules;
 how many of a family must stay the scheduler has to know, which sees all nodes.
 
 Without the bus nobody leaves, for nobody knows what other nodes do: but for what is hard about a rule that saves the
-node, which then counts on the node's own budget alone.
+node, which then counts on the node's own budget alone. A bus that does not answer within `stale_after` reports is away.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Final
 
 from neap.common.contract.catalogue import EVICTING, EVICTION_TOKENS, PLACEMENTS
-from neap.common.contract.channel import Channel
 from neap.common.model.evicting import Evicting, Token
 from neap.common.model.lifecycle import Preemption
-from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Released
+from neap.common.model.placement import Checkpoint, Placed, Released
 from neap.common.model.protection import may_leave
 from neap.common.model.tide import TidePool
 from neap.common.model.usage import NodeUsage
 from neap.common.model.workload import Workload
 from neap.common.runtime.machine import Arrived, Count, Done, Event, Failed, Gone, Instruction, Put, Synced
-from neap.common.units import Seconds
+from neap.common.units import MINUTE, Seconds
 from neap.evictor.core.asking import Asking
 from neap.evictor.core.budget import fewest
 from neap.evictor.core.claims import AWAY, LOST, Claim, held_back, refused
 from neap.evictor.core.closing import Closing
-from neap.evictor.core.guests import Resident, fold, is_spare, staying
-from neap.evictor.core.hold import Held, felt
+from neap.evictor.core.guests import is_spare, spare, staying
+from neap.evictor.core.hold import Due, Holds
 from neap.evictor.core.memory import Memory
-from neap.evictor.core.recount import Due, again, doubt
+from neap.evictor.core.recount import again, doubt
 from neap.evictor.core.requests import Requests, named
+from neap.evictor.core.residents import Resident, Residents
 from neap.evictor.core.rule import Rule
 from neap.evictor.core.rules import asked_rules
 from neap.evictor.core.scene import Scene
@@ -48,6 +50,8 @@ from neap.evictor.core.story import Before, Choice, Say, command_for, command_of
 from neap.evictor.core.tried import tried
 from neap.evictor.core.view import Guest, View
 from neap.evictor.settings import Settings
+
+LONGEST_PERIOD: Final = 10 * MINUTE  # of reports; a longer one is no period
 
 
 class EvictorMachine:
@@ -64,11 +68,8 @@ class EvictorMachine:
         self._settings, self._known_rules = settings, rules
         self._is_protected, self._policies = is_protected, policies
         self._rules = asked_rules(rules, settings)
-        self._holds: dict[str, dict[str, Held]] = {name: {} for name in self._rules}
-        self._guests: dict[str, Resident] = {}
-        self._scene = Scene()
-        self._synced = False
-        self._ledger_seq = 0
+        self._holds = Holds(self._rules, {})
+        self._residents, self._scene = Residents(settings.node), Scene()
         self._heard: Seconds | None = None  # `at` of the newest report
         self._stale: set[str] = set()  # inputs said to be too old
         self._asking = Asking(settings)
@@ -81,13 +82,14 @@ class EvictorMachine:
         return Memory(
             heard=self._heard,
             period=self._asking.period,
-            holds=dict(self._holds),
+            holds={rule: dict(holds) for rule, holds in self._holds.of.items()},
             spent=self._asking.spent,
             evicted=dict(self._asking.history.evicted),
             sent=dict(self._asking.sent),
             requests=self._requests.waiting,
             closed=dict(self._closing.closed),
             squeeze=self._scene.squeeze,
+            started=self._residents.started,
             start_costs=dict(self._scene.start_costs),
             starting=dict(self._scene.starting),
             would=dict(self._asking.history.would),
@@ -96,15 +98,18 @@ class EvictorMachine:
 
     def recall(self, memory: Memory, at: Seconds) -> None:
         """See Mindful; on top of what was heard by now."""
-        self._holds = {name: memory.holds.get(name, {}) for name in self._rules}
+        self._holds = Holds(self._rules, memory.holds)
         self._scene.recall(memory)
+        self._residents.recall(memory.started)
         if self._heard is None and memory.heard is not None:
             self._heard = min(memory.heard, at)
+            self._stale.add("usage")  # nothing to say of while it was away
         self._asking = Asking(self._settings, memory, self._asking.tokens)
         heard, self._requests = self._requests.waiting, Requests(memory.requests)
         for since, asked in heard:
             self._requests.add(asked, since)
-        self._closing, self._paused = Closing(memory.closed), memory.paused
+        self._paused = memory.paused
+        self._closing = Closing(memory.closed, is_told=False)  # whatever the earlier life said last
 
     def tune(self, settings: Settings, at: Seconds) -> Sequence[Instruction]:
         """Settings change while it runs; they hold from now on.
@@ -114,24 +119,28 @@ class EvictorMachine:
         """
         self._rules = asked_rules(self._known_rules, settings)
         self._settings = self._asking.settings = settings
-        self._holds = {name: self._holds.get(name, {}) for name in self._rules}
+        self._holds = Holds(self._rules, self._holds.of)
         self._forget()
         return [*self._pause(at), *self._tell_closing(at)]
 
     def handle(self, event: Event) -> Sequence[Instruction]:
         """See Machine."""
+        said, silent = self._hear(event), self._mind_silence(event.at)
+        return [*said, *silent] if silent else said
+
+    def _hear(self, event: Event) -> Sequence[Instruction]:
         match event:
             case Arrived(at=at, message=NodeUsage() as usage):
                 return self._report(usage, at)
             case Arrived(at=at, message=(Placed() | Released() | Checkpoint()) as entry, seq=seq):
-                self._fold(entry, seq, at)
+                self._place(self._residents.hear(entry, seq), min(entry.at, at))
             case Arrived(at=at, message=Token() as token, seq=seq):
                 self._asking.tokens.hear(token, seq, at, self._settings.shared.window)
             case Arrived(at=at, message=Preemption() as asked) if asked.node == self._settings.node:
                 self._requests.add(asked, at)
                 return self._serve(at)
-            case Arrived(message=TidePool() as pool):
-                self._scene.turn(pool, self._settings.node)
+            case Arrived(at=at, message=TidePool() as pool):
+                self._scene.turn(pool, self._settings.node, at)
             case Arrived(at=at, message=message) if getattr(message, "node", "") == self._settings.node:
                 self._scene.hear(message, at)
             case Done(at=at, instruction=Put(value=Token() as token), outcome=revision):
@@ -140,11 +149,15 @@ class EvictorMachine:
                 return self._answered(token, at, 0, AWAY if may_retry else LOST)
             case Failed(instruction=Put(value=Evicting())):
                 self._closing.untold()
-            case Gone(at=at, channel=channel, subject=subject):
-                self._gone(channel, subject, at)
-            case Synced(channel=channel):
-                self._synced |= channel is PLACEMENTS
-                self._asking.tokens.synced |= channel is EVICTION_TOKENS
+            case Gone(channel=channel, subject=subject) if channel is EVICTION_TOKENS:
+                self._asking.tokens.gone(subject)
+            case Gone(channel=channel, subject=subject):
+                self._scene.gone(channel, subject)
+            case Synced(channel=channel) if channel is EVICTION_TOKENS:
+                self._asking.tokens.synced = True
+            case Synced(channel=channel) if channel is PLACEMENTS:
+                for uid in self._residents.read():
+                    self._scene.unknown(uid)
                 self._forget()
         return ()
 
@@ -159,24 +172,23 @@ class EvictorMachine:
 
     # -- what was heard ----------------------------------------------------------------------------------------------
 
-    def _gone(self, channel: Channel[Any], subject: str, at: Seconds) -> None:
-        if channel is EVICTION_TOKENS:
-            self._asking.tokens.gone(subject)
-        else:
-            self._scene.gone(channel, subject, at)
-
-    def _fold(self, entry: LedgerEntry, seq: int, at: Seconds) -> None:
-        if entry.node != self._settings.node or 0 < seq <= self._ledger_seq:
-            return
-        self._ledger_seq = seq
-        self._guests = fold(self._guests, entry)
-        if self._synced and isinstance(entry, Placed):
-            self._scene.placed(entry.placement.workload.uid, min(entry.at, at))
+    def _place(self, uid: str, at: Seconds) -> None:
+        """The ledger has one more entry; `uid`: whose run begins with it, if any does."""
+        if uid and self._synced:
+            self._scene.placed(uid, at)
         self._forget()
 
     def _forget(self) -> None:
         if self._synced:
             self._asking.forget(self._guests, self._may_leave)
+
+    @property
+    def _synced(self) -> bool:
+        return self._residents.synced
+
+    @property
+    def _guests(self) -> Mapping[str, Resident]:
+        return self._residents.here
 
     def _may_leave(self, guest: Resident | Guest) -> bool:
         if self._settings.protected or self._is_protected(guest.workload):
@@ -189,24 +201,26 @@ class EvictorMachine:
     # -- one report --------------------------------------------------------------------------------------------------
 
     def _report(self, usage: NodeUsage, at: Seconds) -> Sequence[Instruction]:
-        then = min(usage.at, at)  # a clock that runs ahead must not silence what follows
-        if usage.node != self._settings.node or (self._heard is not None and then <= self._heard):
+        if usage.node != self._settings.node or not math.isfinite(usage.at):
             return ()
-        gap, self._heard = then - (self._heard if self._heard is not None else then), then
+        then, before = min(usage.at, at), self._heard  # a clock that runs ahead must not silence what follows
+        if before is not None and then <= before:
+            return ()
+        self._heard = then
         self._scene.take(usage, then, self._guests)
-        self._asking.period = usage.period if usage.period > 0 else 1.0
-        if not self._synced:
+        self._asking.period = usage.period if 0 < usage.period <= LONGEST_PERIOD else self._asking.period
+        if not self._synced or at - then > self._patience:
             return ()
-        if at - then > self._patience:
-            return self._say_stale("usage", is_stale=True)
-        if gap > self._patience:
-            self._holds = {name: {} for name in self._rules}
+        if before is not None and then - before > self._patience:
+            self._holds = Holds(self._rules, {})
         said = [*self._say_stale("usage", is_stale=False), *self._pause(at)]
         if late := self._asking.give_up(at):
             said.append(Count("neap_evictor_unconfirmed_total", late))
+        for claim in self._asking.overdue(at, self._patience):
+            said += self._decided(claim, at)
         said += self._say_stale("headroom", is_stale=self._scene.is_offer_stale(at, self._offer_patience))
         view = self._view(at)
-        due, dry, closes = self._feel(view)
+        due, dry, closes = self._holds.feel(view)
         said += [*self._would(view, dry), *self._act(view, due, at)]
         if self._asking.is_busy:
             closes["evicting"] = "guests are asked to leave"
@@ -224,6 +238,11 @@ class EvictorMachine:
     @property
     def _reopen_after(self) -> Seconds:
         return self._settings.reopen * self._asking.period
+
+    def _mind_silence(self, at: Seconds) -> list[Instruction]:
+        """Whatever is heard tells that reports are not."""
+        is_silent = self._synced and self._heard is not None and at - self._heard > self._patience
+        return self._say_stale("usage", is_stale=True) if is_silent else []
 
     def _say_stale(self, what: str, *, is_stale: bool) -> list[Instruction]:
         """Counted when it becomes so, not at every report."""
@@ -251,23 +270,10 @@ class EvictorMachine:
             self._leaving(),
             offer_patience=self._offer_patience,
             evicted=self._asking.history.evicted,
+            in_vain=self._asking.in_vain(),
         )
         assert view is not None, "no report yet"
         return view
-
-    def _feel(self, view: View) -> tuple[list[Due], list[Due], dict[str, str]]:
-        """Levels to act on, hard ones first, then in the order of the rules; those of dry runs; what closes the node."""
-        due: list[Due] = []
-        dry: list[Due] = []
-        closes: dict[str, str] = {}
-        for name, (rule, settings) in self._rules.items():
-            levels = rule.pressure(view, settings)
-            self._holds[name], acts = felt(self._holds[name], levels, settings, view.at)
-            (dry if settings.dry_run else due).extend(Due(name, level, held) for level, held in acts)
-            crowded = [one for one in levels if self._holds[name][one.scope].crowded >= settings.reports]
-            if not settings.dry_run and (full := [*(level for level, _ in acts), *crowded]):
-                closes[name] = full[0].why
-        return sorted(due, key=lambda one: not one.level.hard), dry, closes
 
     def _would(self, view: View, dry: Sequence[Due]) -> list[Instruction]:
         """What the rules on a dry run come to: counted and logged once per guest while it lasts, and nothing else."""
@@ -295,7 +301,7 @@ class EvictorMachine:
             return [held_back("budget")]
         choice = self._choose(view, due, left)
         if isinstance(choice, str):
-            return [held_back(choice)]
+            return [held_back(choice), *self._serve(at)]
         said: list[Instruction] = []
         emergency = choice.level.hard and self._rules[choice.rule][0].saves_node
         for victim in choice.victims:
@@ -315,7 +321,7 @@ class EvictorMachine:
                 candidates += [guest] * (not lacks)
         for name, level, held in due:
             ranked = self._rules[name][0].rank(view, level, candidates)
-            if victims := fewest(ranked, level.need)[:left]:
+            if victims := fewest([*spare(ranked, counts)], level.need)[:left]:
                 return Choice(name, level, held, ranked, victims)
         return f"{spent} budget" if spent else "nobody may leave"
 
@@ -347,8 +353,10 @@ class EvictorMachine:
 
     def _answered(self, token: Token, at: Seconds, revision: int, trouble: str) -> list[Instruction]:
         claim = self._asking.answered(token, revision, trouble, at)
-        if claim is None:
-            return []
+        return self._decided(claim, at) if claim is not None else []
+
+    def _decided(self, claim: Claim, at: Seconds) -> list[Instruction]:
+        """Every token was had, or one was not; without the bus an emergency goes on."""
         if claim.trouble and not (claim.trouble == AWAY and claim.emergency):
             return [refused(claim.trouble)]
         return self._confirm(claim, at)
@@ -356,7 +364,7 @@ class EvictorMachine:
     def _confirm(self, claim: Claim, at: Seconds) -> list[Instruction]:
         """Look at everything once more, as it is now; then say it, or count why not."""
         resident, leaving = self._guests.get(claim.uid), self._leaving()
-        is_here = resident is not None and resident.workload.attempt == claim.attempt and claim.uid not in leaving
+        is_here = resident is not None and resident.attempt == claim.attempt and claim.uid not in leaving
         is_fresh = self._heard is not None and at - self._heard <= self._patience
         why = doubt(
             (is_here, "gone"),
@@ -372,7 +380,7 @@ class EvictorMachine:
             return self._asking.say(
                 workload, command_for(workload, claim.asked, before, self._settings, at), claim.cause
             )
-        view, holds = self._view(at), self._holds.get(claim.rule, {})
+        view, holds = self._view(at), self._holds.of.get(claim.rule, {})
         counts = staying(self._guests, leaving)
         candidates = [one for one in view.guests if self._may_leave(one) and is_spare(one.workload, counts)]
         choice = again(claim, self._rules.get(claim.rule), view, candidates, holds)

@@ -28,6 +28,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[tuple[Seconds, Preemption], ...] = ()  # of the scheduler, that wait
     closed: dict[str, Closure] = {}  # by rule
     squeeze: Squeeze = Squeeze()
+    started: dict[str, tuple[int, Seconds]] = {}  # attempt of a guest and when it was placed, by uid
     start_costs: dict[str, Seconds] = {}  # by uid
     starting: dict[str, Seconds] = {}  # guests placed since then that were not seen to run yet
     would: dict[str, Seconds] = {}  # when a rule on a dry run last chose somebody, by rule and uid

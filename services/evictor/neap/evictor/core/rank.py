@@ -1,5 +1,6 @@
 """The one order of victims: what loses least goes first.
 
+    0  asked before   who was asked to leave twice, and is still here, does not help: last
     1  class          reclaimed_cores; others are no candidates at all
     2  priority       of the pod, ascending
     3  OOM priority   ascending (neap.common.model.oom)
@@ -17,7 +18,7 @@ Source: katalyst-core evictionmanager/rule (class, priority), acceptance case A2
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from neap.common.model.lifecycle import Contender
@@ -30,14 +31,16 @@ COSTS: Final[tuple[Seconds, ...]] = (30.0, 120.0, 600.0)
 HALVES: Final = 2
 MOST_OVERUSE: Final = 100.0
 TOLD: Final = 10  # contenders in a command
+NAMED: Final = 3  # of them that are named in a sentence
 
-Standing: TypeAlias = tuple[int, int, float, bool, int, int]
+Standing: TypeAlias = tuple[bool, int, int, float, bool, int, int]
 
 
 def standing(victim: Victim) -> Standing:
-    """Keys 2 to 7."""
+    """Keys 0, and 2 to 7."""
     guest = victim.guest
     return (
+        guest.in_vain,
         guest.workload.priority,
         oom_priority(guest.workload),
         -victim.score,
@@ -58,6 +61,18 @@ def in_order(victims: Iterable[Victim], need: int) -> list[Victim]:
     return sorted(candidates, key=key)
 
 
+def by_rate(rates: Iterable[tuple[Guest, float | None]], does: str, need: int) -> list[Victim]:
+    """By bytes a second, highest first; who moves none, or is not measured, does not help."""
+    known = ((guest, int(rate or 0)) for guest, rate in rates)
+    return in_order((Victim(guest, rate, f"{does} {format_bytes(rate)}/s", float(rate)) for guest, rate in known), need)
+
+
+def the_one(level: Level, candidates: Iterable[Guest], frees: Callable[[Guest], int]) -> list[Victim]:
+    """The guest that a level is about, if it may leave; nobody else helps."""
+    mine = (guest for guest in candidates if guest.uid == level.scope)
+    return in_order((Victim(guest, frees(guest), level.why) for guest in mine), level.need)
+
+
 def _overuse_step(guest: Guest) -> int:
     return int(HALVES * min(guest.overuse, MOST_OVERUSE)) if guest.overuse > 1 else 0
 
@@ -65,20 +80,23 @@ def _overuse_step(guest: Guest) -> int:
 def ranking_of(victim: Victim, ranked: Sequence[Victim], level: Level, at: Seconds) -> str:
     """Why this one: "lowest priority 0; youngest of 3: 40s; frees 4.0 cores of 3.2 needed"."""
     guest, mine = victim.guest, standing(victim)
-    lowest = "lowest priority" if mine[0] == standing(ranked[0])[0] else "next priority"
+    _, priority, oom, *_, start = mine
+    lowest = "lowest priority" if priority == standing(ranked[0])[1] else "next priority"
     peers = [other for other in ranked if standing(other) == mine]
     place = peers.index(victim) + 1
     age = format_duration(max(0.0, at - guest.started))
     young = f"youngest of {len(peers)}" if place == 1 else f"number {place} by youth of {len(peers)}"
-    parts = [f"{lowest} {mine[0]}"]
-    if len({standing(other)[1] for other in ranked}) > 1:
-        parts.append(f"OOM priority {mine[1]}")
+    parts = [f"{lowest} {priority}"]
+    if len({standing(other)[2] for other in ranked}) > 1:
+        parts.append(f"OOM priority {oom}")
     parts += [f"score {victim.score:.0f}"] * bool(victim.score)
     if guest.surplus and guest.workload.gang is not None:
         parts.append(f"gang {guest.workload.gang.name} can do without it")
     parts += [f"uses {guest.overuse:.1f} × what it asked for"] * (_overuse_step(guest) > 0)
-    parts += [f"took {format_duration(guest.start_cost or 0.0)} to start"] * (mine[5] > 0)
+    parts += [f"took {format_duration(guest.start_cost or 0.0)} to start"] * (start > 0)
     parts.append(f"{young}: {age}")
+    if stuck := [other.guest.workload.name for other in ranked if other.guest.in_vain]:
+        parts.append(f"asked in vain: {', '.join(stuck[:NAMED])}")
     if level.unit:
         needed = amount(level.need, level.unit).removesuffix(" cores")
         parts.append(f"frees {amount(victim.frees, level.unit)} of {needed} needed")

@@ -7,21 +7,12 @@ whether this guest still helps: its measurement may be gone, or the offer have r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from neap.evictor.core.claims import Claim
 from neap.evictor.core.hold import Held
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.story import Choice
-from neap.evictor.core.view import Guest, Level, View
-
-
-class Due(NamedTuple):
-    """A level of a rule to act on."""
-
-    rule: str
-    level: Level
-    held: Held
+from neap.evictor.core.view import Guest, View
 
 
 def doubt(*checks: tuple[bool, str]) -> str:

@@ -8,11 +8,12 @@ with its attempt, and who is leaving is not asked twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from neap.common.model.lifecycle import Preemption
 from neap.common.units import Seconds
-from neap.evictor.core.guests import Resident
+from neap.evictor.core.residents import Resident
 
 MOST: int = 64  # requests that wait; the oldest is forgotten
 
@@ -24,8 +25,9 @@ class Requests:
         self.waiting: tuple[tuple[Seconds, Preemption], ...] = tuple(waiting)
 
     def add(self, asked: Preemption, at: Seconds) -> None:
-        """Take a request; its clock may run ahead."""
-        if len(asked.victims) == len(asked.attempts) and not any(asked == known for _, known in self.waiting):
+        """Take a request; its clock may run ahead. One that makes no sense, or is known, changes nothing."""
+        makes_sense = len(asked.victims) == len(asked.attempts) and math.isfinite(asked.at)
+        if makes_sense and not any(asked == known for _, known in self.waiting):
             self.waiting = (*self.waiting, (min(asked.at, at), asked))[-MOST:]
 
     def first(self, at: Seconds, patience: Seconds) -> Preemption | None:
@@ -41,5 +43,5 @@ class Requests:
 
 def named(asked: Preemption, guests: Mapping[str, Resident]) -> list[Resident]:
     """Whom a request means, of those that are still here."""
-    pairs = zip(asked.victims, asked.attempts, strict=True)
-    return [guest for uid, attempt in pairs if (guest := guests.get(uid)) and guest.workload.attempt == attempt]
+    pairs = dict(zip(asked.victims, asked.attempts, strict=True))  # nobody twice
+    return [guest for uid, attempt in pairs.items() if (guest := guests.get(uid)) and guest.attempt == attempt]

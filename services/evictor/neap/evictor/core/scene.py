@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -14,11 +14,14 @@ from neap.common.model.tide import LAPSE, Side, TideNode, TidePool, Turning
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import ContainerUsage, NodeUsage, completed
 from neap.common.units import Seconds
-from neap.evictor.core.guests import Resident, measured, staying
+from neap.evictor.core.guests import measured, staying
 from neap.evictor.core.memory import Memory
 from neap.evictor.core.pools import pools_of
+from neap.evictor.core.residents import Resident
 from neap.evictor.core.tried import Squeeze, squeezed
 from neap.evictor.core.view import Guest, View
+
+MOST_LISTED: Final = 8192  # containers kept while full reports are lost
 
 
 class Scene:
@@ -46,30 +49,30 @@ class Scene:
         """What is said of this node."""
         match message:
             case Headroom():
-                self.lend(message, at)
+                self._headroom = msgspec.structs.replace(message, at=min(at, message.at))  # its clock may run ahead
             case NodeAdvice():
-                self.advise(message, at)
+                self._advice, self.squeeze = message, squeezed(self.squeeze, message, at)
             case NodeTopology():
                 self.topology = message
             case _:
                 pass
 
-    def gone(self, channel: Channel[Any], subject: str, at: Seconds) -> None:
+    def gone(self, channel: Channel[Any], subject: str) -> None:
         """Nobody says it any more."""
         if channel is HEADROOM:
-            self.lend(None, at)
+            self._headroom = None
         elif channel is ADVICE:
-            self.advise(None, at)
+            self._advice = None
         elif channel is TOPOLOGY:
             self.topology = None
         elif channel is TIDES and self._turn is not None and TIDES.tokens_of(subject)["pool"] == self._turn[0]:
             self._turn = None
 
-    def turn(self, pool: TidePool, node: str) -> None:
-        """Where the nodes of a tide pool are; this node may be one of them."""
+    def turn(self, pool: TidePool, node: str, at: Seconds) -> None:
+        """Where the nodes of a tide pool are; this node may be one of them. Its clock may run ahead."""
         mine = next((one for one in pool.nodes if one.node == node), None)
         if mine is not None:
-            self._turn = (pool.pool, pool.at, mine)
+            self._turn = (pool.pool, min(at, pool.at), mine)
         elif self._turn is not None and self._turn[0] == pool.pool:
             self._turn = None
 
@@ -80,35 +83,24 @@ class Scene:
         mine = self._turn[2]
         return mine if mine.side is Side.ONLINE and mine.turning is not Turning.STEADY else None
 
-    def lend(self, headroom: Headroom | None, at: Seconds) -> None:
-        """What the node lends now; None: nobody says."""
-        if headroom is None:
-            self._headroom = None
-            return
-        said = min(headroom.at, at)  # a clock that runs ahead must not silence what follows
-        if self._headroom is None or said >= self._headroom.at:
-            self._headroom = msgspec.structs.replace(headroom, at=said)
-
-    def advise(self, advice: NodeAdvice | None, at: Seconds) -> None:
-        """What the node is advised now; None: nothing."""
-        self._advice = advice
-        if advice is not None:
-            self.squeeze = squeezed(self.squeeze, advice, at)
-
     def advice(self, at: Seconds) -> NodeAdvice | None:
         """The advice, while it is valid."""
         return self._advice if self._advice is not None and self._advice.expires >= at else None
 
     def placed(self, uid: str, at: Seconds) -> None:
-        """A guest was placed just now."""
+        """A run of a guest was placed just now."""
         self.starting[uid] = at
         self.start_costs.pop(uid, None)
+
+    def unknown(self, uid: str) -> None:
+        """What was remembered of a guest was of an earlier run."""
+        self.start_costs.pop(uid, None)
+        self.starting.pop(uid, None)
 
     def take(self, usage: NodeUsage, then: Seconds, guests: Collection[str]) -> None:
         """One more report, of the moment `then`."""
         self._full = self._full if usage.since else usage
-        listed = self._full.containers if self._full is not None else usage.containers  # unchanged, for all we know
-        self.usage = completed(usage, self._full) or msgspec.structs.replace(usage, containers=listed)
+        self.usage = completed(usage, self._full) or _laid_over(self.usage, usage)
         if self.starting:
             running = {container.uid for container in self.usage.containers}
             for uid in [uid for uid in self.starting if uid in running or uid not in guests]:
@@ -128,6 +120,7 @@ class Scene:
         *,
         offer_patience: Seconds,
         evicted: Mapping[str, tuple[Seconds, ...]],
+        in_vain: Collection[str],
     ) -> View | None:
         """As of now; None before the first report."""
         if self.usage is None:
@@ -139,9 +132,10 @@ class Scene:
         present: list[Guest] = []
         gone: list[Guest] = []
         for uid, resident in guests.items():
-            guest = measured(resident, containers.get(uid, []), counts, self.start_costs.get(uid), nodes)
+            cost, vain = self.start_costs.get(uid), uid in in_vain
+            guest = measured(resident, containers.get(uid, []), counts, cost, nodes, in_vain=vain)
             (gone if uid in leaving else present).append(guest)
-        is_known = self._headroom is not None and not self.is_offer_stale(at, offer_patience)
+        advice, is_known = self.advice(at), not self.is_offer_stale(at, offer_patience)
         return View(
             at=at,
             usage=self.usage,
@@ -149,8 +143,15 @@ class Scene:
             leaving=tuple(gone),
             offer=self._headroom.offer if self._headroom is not None and is_known else None,
             topology=self.topology,
-            pools=pools_of(self.advice(at), containers),
-            noisy=advice.noisy if (advice := self.advice(at)) is not None else (),
+            pools=pools_of(advice, containers),
+            noisy=advice.noisy if advice is not None else (),
             evicted=evicted,
             returns=self._returns(at),
         )
+
+
+def _laid_over(known: NodeUsage | None, news: NodeUsage) -> NodeUsage:
+    """A short report whose full one was lost: what is not in it is, for all we know, as it was known last."""
+    before = known.containers if known is not None else ()
+    containers = {container.cgroup: container for container in (*before, *news.containers)}
+    return msgspec.structs.replace(news, containers=tuple(containers.values())[-MOST_LISTED:], since=0)

@@ -15,7 +15,7 @@ from neap.common.model.workload import Workload
 from neap.common.runtime.tuning import Tunable, Tuning
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.rules import asked_rules
-from neap.evictor.core.view import Guest, Level, Victim, View
+from neap.evictor.core.view import Level, View
 from neap.evictor.settings import Settings
 
 TOLERANCES: Final = ("cpu_suppression.tolerance", "memory_overuse.ratio")  # of rules that judge each guest by itself
@@ -36,11 +36,7 @@ def with_services(rules: Mapping[str, Rule], tuning: Tuning[Settings]) -> dict[s
     """The same rules, which judge each guest as its service wants."""
     own = {key.partition(".")[0] for key in TOLERANCES}
     return {
-        name: replace(
-            rule,
-            pressure=partial(_pressure, name, rule, tuning) if name in own else rule.pressure,
-            rank=partial(_rank, rule, tuning),
-        )
+        name: replace(rule, pressure=partial(_pressure, name, rule, tuning)) if name in own else rule
         for name, rule in rules.items()
     }
 
@@ -66,9 +62,3 @@ def _pressure(name: str, rule: Rule, tuning: Tuning[Settings], view: View, setti
         if guest.uid in own:
             levels += rule.pressure(replace(view, guests=(guest,)), own[guest.uid])
     return levels
-
-
-def _rank(
-    rule: Rule, tuning: Tuning[Settings], view: View, level: Level, candidates: Sequence[Guest]
-) -> Sequence[Victim]:
-    return rule.rank(view, level, [guest for guest in candidates if not is_protected(tuning, guest.workload)])

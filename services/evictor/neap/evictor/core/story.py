@@ -13,12 +13,11 @@ from neap.common.runtime.machine import Instruction
 from neap.common.telemetry.span import object_context
 from neap.common.units import Seconds, format_duration
 from neap.evictor.core.hold import Held
-from neap.evictor.core.rank import contenders_of, ranking_of
+from neap.evictor.core.rank import NAMED, contenders_of, ranking_of
 from neap.evictor.core.view import Level, Victim
 from neap.evictor.settings import Settings
 
 PREEMPTION: Final = "preemption"  # in the place of a rule's name
-NAMED: Final = 3  # contenders named in the trail; the command has ten
 
 
 @dataclass(frozen=True, slots=True)

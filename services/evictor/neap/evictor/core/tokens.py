@@ -10,15 +10,15 @@ race, and tries again at its next report. Every evictor begins at another slot, 
     cluster     all guests                    namespace   guests of one namespace
     workload    guests of one family (neap.common.model.protection.family)
 
-A token is its guest's: whoever asks again for the same run of it needs no second one. Tokens of an eviction that was
-not said after all are spent nevertheless; that is the safe side.
+A token is its guest's: whoever asks again for the same run of it takes the same slot anew, and its window begins anew
+with that command. Tokens of an eviction that was not said after all are spent nevertheless; that is the safe side.
 Source: Lamport's slots with compare-and-set; the ledger's optimistic append (docs/adr/0001).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -69,7 +69,7 @@ class Tokens:
     def __init__(self, node: str) -> None:
         self._node = node
         self._seen: dict[tuple[str, str], dict[int, Seen]] = {}
-        self._asked: dict[tuple[str, str], set[int]] = {}  # slots whose answer is awaited
+        self._asked: dict[str, Token] = {}  # slots whose answer is awaited, by subject
         self.synced = False
 
     def hear(self, token: Token, revision: int, at: Seconds, window: Seconds) -> None:
@@ -90,30 +90,32 @@ class Tokens:
 
     def ask(self, slots: Sequence[Slot]) -> None:
         """These are being taken."""
-        for _, token, _ in slots:
-            self._asked.setdefault((token.scope, token.name), set()).add(token.slot)
+        self._asked |= {slot.key.subject: slot.token for slot in slots}
+
+    def unanswered(self, subjects: Iterable[str]) -> None:
+        """These are not awaited any longer; a late answer is heard all the same."""
+        for subject in subjects:
+            self._asked.pop(subject, None)
 
     def answered(self, token: Token, revision: int, at: Seconds, window: Seconds) -> str:
         """The bus has said whether a slot was taken; a revision of 0: it was not. Returns its key."""
-        asked = self._asked.get((token.scope, token.name), set())
-        asked.discard(token.slot)
-        if not asked:
-            self._asked.pop((token.scope, token.name), None)
+        subject = _key(token.scope, token.name, token.slot).subject
+        self._asked.pop(subject, None)
         if revision:
             self.hear(token, revision, at, window)
-        return EVICTION_TOKENS.at(scope=token.scope, name=token.name, slot=str(token.slot)).subject
+        return subject
 
     def wanted(self, workload: Workload, budgets: SharedBudgets, at: Seconds) -> list[Slot] | str:
-        """The slots to take for a guest, none if it has them; or the scope that has no free one."""
+        """The slots to take for a guest, those that it has anew; or the scope that has no free one."""
         found: list[Slot] = []
         for scope, of, most in scopes(workload, budgets):
             name = _name(of)
             seen = self._seen.get((scope, name), {})
             live = {number for number, slot in seen.items() if slot.token is not None and slot.until > at}
-            if any(self._is_of(seen[number].token, workload) for number in sorted(live)):
-                continue
-            live |= self._asked.get((scope, name), set())
-            free = _first_free(live, most, f"{self._node}/{workload.uid}") if len(live) < most else None
+            free = next((number for number in sorted(live) if self._is_of(seen[number].token, workload)), None)
+            if free is None:
+                live |= {token.slot for token in self._asked.values() if (token.scope, token.name) == (scope, name)}
+                free = _first_free(live, most, f"{self._node}/{workload.uid}") if len(live) < most else None
             if free is None:
                 return scope
             token = Token(
@@ -128,8 +130,7 @@ class Tokens:
                 uid=workload.uid,
                 attempt=workload.attempt,
             )
-            key = EVICTION_TOKENS.at(scope=scope, name=name, slot=str(free))
-            found.append(Slot(key, token, seen[free].revision if free in seen else 0))
+            found.append(Slot(_key(scope, name, free), token, seen[free].revision if free in seen else 0))
         return found
 
     def spent(self, workload: Workload, budgets: SharedBudgets, at: Seconds) -> tuple[Spent, ...]:
@@ -157,6 +158,10 @@ def scopes(workload: Workload, budgets: SharedBudgets) -> Iterator[tuple[str, st
     ):
         if budgets.on and most:
             yield scope, of, most
+
+
+def _key(scope: str, name: str, slot: int) -> Address[Token]:
+    return EVICTION_TOKENS.at(scope=scope, name=name, slot=str(slot))
 
 
 def _name(of: str) -> str:

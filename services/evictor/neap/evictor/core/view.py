@@ -33,11 +33,11 @@ class Guest(NamedTuple):
     cpus: frozenset[int] = frozenset()  # it may run on; empty: not known
     io: float | None = None  # bytes/s from and to block devices
     written: float | None = None  # bytes/s to block devices
-    io_stalled: Ratio | None = None  # share of the last 60 s in which some task of it waited for a disk
     bandwidth: float | None = None  # memory bytes/s
     start_cost: Seconds | None = None  # from its placement until it ran
     anon: Mapping[int, Bytes] | None = None  # anonymous memory by NUMA node
     surplus: bool = False  # of a gang that has more members here than it needs
+    in_vain: bool = False  # it was asked to leave again and again, and is still here
 
     @property
     def uid(self) -> str:
@@ -55,8 +55,9 @@ class Guest(NamedTuple):
 
     @property
     def memory_asked(self) -> Bytes:
-        """Its memory request; 0: it has none."""
-        return self.requests.get(RECLAIMED_MEMORY) or self.requests.get(MEMORY, 0)
+        """Its memory request, of lent memory, else of memory, or of either container by container; 0: it has none."""
+        asked = (one.requests.get(RECLAIMED_MEMORY) or one.requests.get(MEMORY, 0) for one in self.workload.containers)
+        return max(self.requests.get(RECLAIMED_MEMORY) or self.requests.get(MEMORY, 0), sum(asked))
 
 
 class Pool(NamedTuple):

@@ -20,7 +20,7 @@ from neap.common.model.oom import wish_of
 from neap.common.model.resource import RECLAIMED_CPU
 from neap.common.model.workload import Workload
 from neap.common.units import Cores, Ratio, Seconds
-from neap.evictor.core.rank import in_order
+from neap.evictor.core.rank import the_one
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View
 
@@ -73,8 +73,7 @@ def tolerance_of(workload: Workload) -> Ratio:
 
 def rank(_: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
     """The one it is about."""
-    mine = (guest for guest in candidates if guest.uid == level.scope)
-    return in_order((Victim(guest, guest.requests.get(RECLAIMED_CPU, 0), level.why) for guest in mine), level.need)
+    return the_one(level, candidates, lambda guest: guest.requests.get(RECLAIMED_CPU, 0))
 
 
 PLUGIN: Final = Rule(Settings, pressure, rank)

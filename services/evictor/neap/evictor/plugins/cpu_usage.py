@@ -3,10 +3,10 @@
     owners(n) = cores busy on n − Σ cores used by guests that may run there      usage = owners / CPUs of n      [ratio]
     crowded:  usage > soft      beyond:  usage > ratio      calm:  usage ≤ soft
 
-A guest that may run elsewhere too is taken off in full, so usage is rather too small: a machine that guests fill is no
-pressure. One guest leaves at a time: of those that may run there, the one with the highest score (core/score.py): its
-usage over n's CPUs against usage − ratio, and how often its family had to go from this node. Not judged without the
-topology, or where the NUMA node or a guest there is not measured.
+A guest that may run elsewhere too, or nobody knows where, is taken off in full, so usage is rather too small: a machine
+that guests fill is no pressure. One guest leaves at a time: of those that may run there, the one with the highest score
+(core/score.py): its usage over n's CPUs against usage − ratio, and how often its family had to go from this node. Not
+judged without the topology, or where the NUMA node or a guest there is not measured.
 Source: katalyst-core qrm cpueviction/strategy/numa_pressure.go (usage of owners bound to a NUMA node) and
 rules/score.go, acceptance case A24.
 """
@@ -21,10 +21,10 @@ from msgspec import Meta
 from neap.common.model.protection import family
 from neap.common.units import DAY, HOUR, Ratio
 from neap.evictor.core.budget import recent
+from neap.evictor.core.numa import cpus_on, index_of, on_numa, scope_of
 from neap.evictor.core.rank import in_order
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.score import frequency_score, usage_score
-from neap.evictor.core.tried import cpus_of
 from neap.evictor.core.view import Guest, Level, Victim, View, sane
 
 
@@ -43,11 +43,12 @@ def pressure(view: View, settings: Settings) -> Sequence[Level]:
 
 
 def _levels(view: View, settings: Settings) -> Iterator[Level]:
-    sizes = sizes_of(view)
+    everybody = (*view.guests, *view.leaving)
+    anywhere = sum(guest.cpu or 0.0 for guest in everybody if not (guest.numa or guest.cpus))
     for numa in view.usage.numa:
-        size = len(sizes.get(numa.index, ()))
-        used = [guest.cpu for guest in on_numa(view, numa.index, (*view.guests, *view.leaving))]
-        guests = sum(cores for cores in used if cores is not None)
+        size = len(cpus_on(view, numa.index))
+        used = [guest.cpu for guest in on_numa(view, numa.index, everybody)]
+        guests = sum(cores for cores in used if cores is not None) + anywhere
         busy = sane(numa.cpu)
         if busy is None or not size or None in used:
             continue
@@ -60,26 +61,15 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
             need=int(usage > most and not view.leaving),
             calm=usage <= settings.soft,
             why=f"owners use {usage:.0%} of the {size} CPUs of NUMA node {numa.index}, {most:.0%} is allowed",
-            scope=f"numa{numa.index}",
+            scope=scope_of(numa.index),
             crowded=usage > settings.soft,
         )
 
 
-def on_numa(view: View, index: int, guests: Sequence[Guest]) -> list[Guest]:
-    """Those bound to a NUMA node, or that may run there."""
-    cpus = sizes_of(view).get(index, frozenset())
-    return [guest for guest in guests if index in guest.numa or (not guest.numa and guest.cpus & cpus)]
-
-
-def sizes_of(view: View) -> dict[int, frozenset[int]]:
-    """CPUs by NUMA node."""
-    return {numa.index: cpus_of(numa.cpus) for numa in view.topology.numa} if view.topology is not None else {}
-
-
 def rank(view: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
     """Those that run there, by score."""
-    index = int(level.scope.removeprefix("numa"))
-    size = len(sizes_of(view).get(index, ())) or 1
+    index = index_of(level)
+    size = len(cpus_on(view, index)) or 1
     return in_order((_victim(guest, level, size, view) for guest in on_numa(view, index, candidates)), 1)
 
 

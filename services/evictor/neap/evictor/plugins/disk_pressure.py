@@ -2,6 +2,7 @@
 
     stalled = io PSI, share of 60 s in which some task waited      busy = the busiest disk's share of a report   [ratio]
     crowded:  stalled > soft      beyond:  stalled > ratio and busy > busiest      calm:  stalled ≤ soft
+                                           unless some ≤ soft in the last period, where that is known
 
 One guest leaves at a time: of those that read or write, by how much. PSI says that somebody suffers, the disk that it
 is the reason; a stall for swap or a network file system is not judged, nor is a node without either number.
@@ -15,8 +16,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from neap.common.units import Ratio, format_bytes
-from neap.evictor.core.rank import in_order
+from neap.common.units import Ratio
+from neap.evictor.core.rank import by_rate
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View, sane
 
@@ -38,13 +39,14 @@ def pressure(view: View, settings: Settings) -> Sequence[Level]:
     if usage.io_stall is None or not 0 <= usage.io_stall.some60 <= 1 or not known:
         return ()
     stalled, (busy, name) = usage.io_stall.some60, max(known)
-    most = max(settings.ratio, settings.soft)
+    most, latest = max(settings.ratio, settings.soft), sane(usage.io_stall.some, 1.0)
+    is_over = latest is not None and latest <= settings.soft  # the average falls slowly
     return (
         Level(
             metric="io stall some60",
             value=stalled,
             threshold=most,
-            need=int(stalled > most and busy > settings.busiest and not view.leaving),
+            need=int(stalled > most and busy > settings.busiest and not is_over and not view.leaving),
             calm=stalled <= settings.soft,
             why=f"tasks waited for disks {stalled:.0%} of 60s, {most:.0%} is allowed; {name} is busy {busy:.0%}",
             crowded=stalled > settings.soft,
@@ -54,10 +56,7 @@ def pressure(view: View, settings: Settings) -> Sequence[Level]:
 
 def rank(_: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
     """By their traffic; in whole bytes a second."""
-    traffic = ((guest, int(guest.io or 0)) for guest in candidates)
-    return in_order(
-        (Victim(guest, rate, f"moves {format_bytes(rate)}/s", float(rate)) for guest, rate in traffic), level.need
-    )
+    return by_rate(((guest, guest.io) for guest in candidates), "moves", level.need)
 
 
 PLUGIN: Final = Rule(Settings, pressure, rank)

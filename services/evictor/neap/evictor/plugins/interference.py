@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from neap.evictor.core.rank import in_order
+from neap.evictor.core.rank import the_one
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View
 
@@ -45,9 +45,8 @@ def pressure(view: View, _: Settings) -> Sequence[Level]:
 
 
 def rank(_: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
-    """The one that is named."""
-    named = (guest for guest in candidates if guest.uid == level.scope)
-    return in_order((Victim(guest, 1, level.why) for guest in named), level.need)
+    """The one it is about."""
+    return the_one(level, candidates, lambda _: 1)
 
 
 PLUGIN: Final = Rule(Settings, pressure, rank)

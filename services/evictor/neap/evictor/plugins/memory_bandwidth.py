@@ -1,6 +1,6 @@
 """A NUMA node's memory bandwidth is used up.
 
-    traffic(n) = bytes per second, by resctrl      crowded:  > soft × most      beyond:  > most      calm:  ≤ soft × most
+    traffic(n) = bytes per second, by resctrl    crowded:  > soft × most      beyond:  > most      calm:  ≤ soft × most
 
 One guest leaves at a time: of those that run on n, by their own traffic. `most` is the site's to say, because no kernel
 file says what a memory can do: 0 judges nothing. Not judged where resctrl does not count, on the node or for the guest.
@@ -15,9 +15,9 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from neap.common.units import Ratio, format_bytes
-from neap.evictor.core.rank import in_order
+from neap.evictor.core.numa import index_of, on_numa, scope_of
+from neap.evictor.core.rank import by_rate
 from neap.evictor.core.rule import Rule, RuleSettings
-from neap.evictor.core.tried import cpus_of
 from neap.evictor.core.view import Guest, Level, Victim, View, sane
 
 
@@ -47,21 +47,15 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
             need=int(moved > most and not view.leaving),
             calm=moved <= settings.soft * most,
             why=f"{format_bytes(int(moved))}/s on NUMA node {numa.index}, {format_bytes(int(most))}/s is allowed",
-            scope=f"numa{numa.index}",
+            scope=scope_of(numa.index),
             crowded=moved > settings.soft * most,
         )
 
 
 def rank(view: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
     """Those that run there, by their traffic; in whole bytes a second."""
-    index = int(level.scope.removeprefix("numa"))
-    numa = view.topology.numa if view.topology is not None else ()
-    cpus = next((cpus_of(one.cpus) for one in numa if one.index == index), frozenset[int]())
-    there = [guest for guest in candidates if index in guest.numa or (not guest.numa and guest.cpus & cpus)]
-    traffic = ((guest, int(guest.bandwidth or 0)) for guest in there)
-    return in_order(
-        (Victim(guest, rate, f"moves {format_bytes(rate)}/s", float(rate)) for guest, rate in traffic), level.need
-    )
+    there = on_numa(view, index_of(level), candidates)
+    return by_rate(((guest, guest.bandwidth) for guest in there), "moves", level.need)
 
 
 PLUGIN: Final = Rule(Settings, pressure, rank)

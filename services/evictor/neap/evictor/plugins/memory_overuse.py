@@ -22,7 +22,7 @@ from neap.common.model.oom import wish_of
 from neap.common.model.resource import MEMORY, RECLAIMED_MEMORY
 from neap.common.model.workload import Workload
 from neap.common.units import Ratio, format_bytes
-from neap.evictor.core.rank import in_order
+from neap.evictor.core.rank import the_one
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View
 
@@ -88,8 +88,7 @@ def _why(held: int, request: int, ratio: Ratio) -> str:
 
 def rank(_: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
     """The one it is about."""
-    mine = (guest for guest in candidates if guest.uid == level.scope)
-    return in_order((Victim(guest, guest.working_set or 0, level.why) for guest in mine), level.need)
+    return the_one(level, candidates, lambda guest: guest.working_set or 0)
 
 
 PLUGIN: Final = Rule(Settings, pressure, rank)

@@ -4,8 +4,10 @@
     available + Σ working_set(leaving) < calm       crowded, as many reports: no guest comes              [bytes]
     available + Σ working_set(leaving) < min        hard: at once
     stall full10 > full                             hard: all tasks waited for memory that share of 10 s  [ratio]
+                                                    unless the last period, where known, was calm
 
-Guests leave until `low` is available again; for a stall one guest at a time. Without a measured value, or with
+Guests leave until `low` is available again; for a stall one guest at a time, and none while only the
+average of 10 s still says so. Without a measured value, or with
 one that cannot be, nothing is judged. Not for a single guest that grew too large: memory_overuse.
 Source: kernel documentation, accounting/psi (full); katalyst-core evictionmanager/plugin/memory (low and min).
 """
@@ -20,7 +22,7 @@ from msgspec import Meta
 from neap.common.units import GIB, MIB, Bytes, Ratio, format_bytes
 from neap.evictor.core.rank import in_order
 from neap.evictor.core.rule import Rule, RuleSettings
-from neap.evictor.core.view import Guest, Level, Victim, View
+from neap.evictor.core.view import Guest, Level, Victim, View, sane
 
 
 class Settings(RuleSettings, frozen=True, kw_only=True):
@@ -56,13 +58,15 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
             crowded=available < max(settings.calm, settings.low),
         )
     if usage.memory_stall is not None and 0 <= usage.memory_stall.full10 <= 1:
-        full = usage.memory_stall.full10
+        full, latest = usage.memory_stall.full10, sane(usage.memory_stall.full, 1.0)
+        calm = min(settings.full_calm, settings.full)
+        is_over = latest is not None and latest <= calm  # the average falls slowly
         yield Level(
             metric="memory stall full10",
             value=full,
             threshold=settings.full,
-            need=int(full > settings.full and not view.leaving),
-            calm=full <= min(settings.full_calm, settings.full),
+            need=int(full > settings.full and not is_over and not view.leaving),
+            calm=full <= calm,
             why=f"every task waited for memory {full:.0%} of the last 10s, {settings.full:.0%} is allowed",
             scope="stall",
             hard=True,

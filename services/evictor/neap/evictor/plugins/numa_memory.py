@@ -8,8 +8,8 @@
     free(n) + Σ holds(leaving, n) < low(n)      beyond, and crowded, after some reports
     free(n) + Σ holds(leaving, n) < min(n)      hard: at once
 
-Somebody leaves only for a NUMA node on which he is known to hold at least a thousandth of its memory. Without a measured
-value nothing is judged. Moving memory off the node comes before (the advisor's memory_balance): patience is for that.
+Somebody leaves only for a NUMA node on which he is known to hold at least a thousandth of its memory. Without a
+measured value nothing is judged. Moving memory off the node comes before (the advisor's memory_balance): patience is for that.
 Source: katalyst-core evictionmanager/plugin/memory/numa_pressure.go, acceptance case A22.
 """
 
@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from neap.common.model.usage import NumaUsage
 from neap.common.units import GIB, MIB, Bytes, Ratio, format_bytes
+from neap.evictor.core.numa import index_of, scope_of
 from neap.evictor.core.rank import in_order
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View, sane
@@ -60,7 +61,7 @@ def _levels(view: View, settings: Settings) -> Iterator[Level]:
             need=low - free,
             calm=free >= settings.calm * low,
             why=f"{format_bytes(free)} free on NUMA node {numa.index}, {format_bytes(low)} wanted",
-            scope=f"numa{numa.index}",
+            scope=scope_of(numa.index),
             unit="bytes",
             hard=free < least,
             crowded=free < low,
@@ -85,7 +86,7 @@ def holds(guest: Guest, index: int) -> Bytes | None:
 
 def rank(view: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
     """Those that hold some of it, by what they hold."""
-    index = int(level.scope.removeprefix("numa"))
+    index = index_of(level)
     total = next((numa.memory_total or 0 for numa in view.usage.numa if numa.index == index), 0)
     least = max(1, int(LEAST * total))
     held = ((guest, holds(guest, index)) for guest in candidates)

@@ -3,7 +3,8 @@
     sold = Σ request(guest)      beyond:  sold > ratio × offer      calm:  sold ≤ calm × offer      [milli-cores]
 
 `offer` is the advisor's headroom for all guests of the node. Guests are throttled at once when it shrinks (advice);
-they leave only if it stays small, because they are better off elsewhere then. A small offer keeps others away by itself.
+they leave only if it stays small, because they are better off elsewhere then. A small offer keeps others away by
+itself.
 Not judged without a fresh offer.
 Source: katalyst-core evictionmanager/plugin/resource (idea: Σ requests against allocatable, with tolerance).
 """
@@ -25,7 +26,7 @@ from neap.evictor.core.view import Guest, Level, Victim, View
 class Settings(RuleSettings, frozen=True, kw_only=True):
     """When sold is too much."""
 
-    ratio: Annotated[Ratio, Meta(ge=1)] = 1.25  # of the offer: beyond
+    ratio: Annotated[Ratio, Meta(ge=1, le=1000)] = 1.25  # of the offer: beyond
     calm: Annotated[Ratio, Meta(ge=0)] = 1.0  # of the offer: over
 
 

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from neap.common.model.usage import FilesystemUsage
 from neap.common.units import GIB, Bytes, Ratio, format_bytes
-from neap.evictor.core.rank import in_order
+from neap.evictor.core.rank import by_rate
 from neap.evictor.core.rule import Rule, RuleSettings
 from neap.evictor.core.view import Guest, Level, Victim, View, sane
 
@@ -70,10 +70,7 @@ def _level(path: str, what: str, is_now: tuple[Ratio, str], thresholds: tuple[Ra
 
 def rank(_: View, level: Level, candidates: Sequence[Guest]) -> Sequence[Victim]:
     """By what they write; in whole bytes a second."""
-    writes = ((guest, int(sane(guest.written) or 0)) for guest in candidates)
-    return in_order(
-        (Victim(guest, rate, f"writes {format_bytes(rate)}/s", float(rate)) for guest, rate in writes), level.need
-    )
+    return by_rate(((guest, guest.written) for guest in candidates), "writes", level.need)
 
 
 PLUGIN: Final = Rule(Settings, pressure, rank)

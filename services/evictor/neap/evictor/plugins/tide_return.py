@@ -1,6 +1,7 @@
 """A node goes back from work that can wait to online services: its guests are asked to leave before the rush.
 
-    beyond: the planner calls the node's side online, and draining or blocked      calm: it does not, or said so too long ago
+    beyond: the planner calls the node's side online, and draining or blocked
+    calm:   it does not, or said so too long ago
 
 The planner begins early enough (its forecast and lead time), so nobody hurries here: each guest leaves with its grace,
 and under the budgets of every eviction. Who is protected is never asked; the planner names it as a blocker and gives
