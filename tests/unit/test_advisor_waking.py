@@ -210,15 +210,16 @@ def test_the_ledger_comes_in_its_order_whatever_the_clocks_of_schedulers_say() -
 # -- what is kept, and what is said of it ----------------------------------------------------------------------------
 
 
-def test_it_decides_nothing_before_it_knows_the_profiles_that_reports_are_judged_by() -> None:
-    machine = AdvisorMachine(Settings(node="n"), POLICIES)
-    machine.recall(a_life(until=8)[0].memory, 20.0)
-    for message in (a_topology(), *LEDGER):
-        machine.handle(Arrived(20.0, message))
-    for channel in STORED:
-        if channel != PROFILES:
-            assert not machine.handle(Synced(20.0, channel))
-    assert [type(one) for one in machine.handle(Synced(20.0, PROFILES))] == [AskReports]
+def test_it_waits_for_no_profiles_and_goes_on_believing_those_it_has_not_read_yet() -> None:
+    """There may be many, and owners cannot wait; a profile that is gone is believed no more."""
+    before = a_life(until=8)[0].memory
+    memory = replace(before, pods={uid: replace(pod, right=7) for uid, pod in before.pods.items()})
+    machine, (asked,) = an_advisor(memory, at=20.0)
+    machine.handle(Done(20.1, asked, Reports(reports=(a_report(9.0),), complete=True)))
+    assert machine.memory.pods["a"].right == 7
+    machine.handle(Synced(20.2, PROFILES))
+    machine.handle(Arrived(21.0, a_report(21.0)))
+    assert machine.memory.pods["a"].right == 0
 
 
 def a_pair(until: float) -> dict[str, Pair]:

@@ -208,6 +208,8 @@ def test_an_answer_that_never_comes_keeps_nobody_from_being_chosen_later() -> No
     bus.waiting.clear()
     world.oversold(4.0, 105, 109)
     assert world.counted["refused_total", "bus away"] == 1
+    assert not bus.waiting, "a bus that is away is spared for a while"
+    world.oversold(4.0, 110, 115)
     assert len(bus.waiting) == 3, "and the same guest takes the same slots"
     assert bus.answer(world, 109.5) == ["b"]
 

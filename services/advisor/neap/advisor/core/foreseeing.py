@@ -36,9 +36,10 @@ UNLIKE: Final[Ratio] = 0.25  # above what it ever used at this time: as far as p
 
 
 class Profiles:
-    """Those that were told, by profile_key."""
+    """Those that were told, by profile_key. Nobody waits until all are read; what is not there yet is not known."""
 
     def __init__(self) -> None:
+        self.are_read = False  # all that are stored
         self.known: dict[str, ServiceProfile] = {}
         self._keys: dict[str, str] = {}  # by subject
 
@@ -59,6 +60,8 @@ class Profiles:
             track = tracks[pod.uid]
             profile = self.known.get(profile_key(pod.workload)) if pod.is_owner else None
             track.foretold = None if profile is None else foretold(profile, at)
+            if track.foretold is None and (profile is not None or self.are_read):
+                track.right = 0
             track.believed = track.right >= believe
 
     def foreseen(

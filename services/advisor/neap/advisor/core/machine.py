@@ -125,6 +125,7 @@ class AdvisorMachine:
             case Failed(instruction=AskReports(), error=error):
                 return self._wake(event.at, Reports(), error)
             case Synced(channel=channel):
+                self._profiles.are_read |= channel == PROFILES
                 self._waking.unsynced = [other for other in self._waking.unsynced if other != channel]
                 return self._start(event.at)
         return ()

@@ -156,10 +156,10 @@ class Track:
     def _judge(self) -> None:
         """Whether its profile was right once more; a report without it says nothing."""
         told, level = self.foretold, self.level
-        if told is None or level is None:
-            self.right = 0
-        elif self.now is not None:
-            self.right = self.right + 1 if self.now <= min(told.most, level * told.swing) else 0
+        if told is None or self.now is None:
+            return
+        is_right = level is not None and self.now <= min(told.most, level * told.swing)
+        self.right = self.right + 1 if is_right else 0
 
     @property
     def likely(self) -> Cores:

@@ -28,7 +28,7 @@ from neap.advisor.core.plan import adopt
 from neap.advisor.core.remembered import Memory
 from neap.advisor.core.story import Told
 from neap.advisor.settings import Settings
-from neap.common.contract.catalogue import ADVICE, HEADROOM, NODES, PLACEMENTS, POLICY, PROFILES, TOPOLOGY
+from neap.common.contract.catalogue import ADVICE, HEADROOM, NODES, PLACEMENTS, POLICY, TOPOLOGY
 from neap.common.contract.channel import LEDGER_LIMIT, Channel
 from neap.common.cpuset import parse_cpuset
 from neap.common.model.advice import Headroom, NodeAdvice
@@ -39,8 +39,7 @@ from neap.common.model.usage import NodeUsage, Reports, ReportsRequest
 from neap.common.runtime.machine import Instruction
 from neap.common.units import Seconds
 
-# What must be known before anything is decided; profiles, because reports are judged by them.
-STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, HEADROOM, POLICY, NODES, PROFILES)
+STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, HEADROOM, POLICY, NODES)  # what must be known before anything is decided
 MOST: Final = 64  # reports that come before the first round
 Happened: TypeAlias = NodeUsage | LedgerEntry | NodeAdvice | Headroom
 

@@ -24,6 +24,8 @@ from neap.evictor.core.tokens import Tokens
 from neap.evictor.settings import Settings
 
 ASKED: Final = 2  # times; a command may be lost once
+FIRST_RETRY: Final[Seconds] = 5.0  # after which a bus that was away is asked for tokens again; each time twice as long
+LAST_RETRY: Final[Seconds] = 60.0  # and no longer
 
 
 class Asking:
@@ -37,6 +39,7 @@ class Asking:
         self.history = History(known.evicted, known.would)
         self.tokens = tokens or Tokens(settings.node)
         self.claims: dict[str, Claim] = {}  # by uid
+        self._away: tuple[Seconds, Seconds] | None = None  # when the bus did not answer, and for how long it is spared
 
     def leaving(self) -> dict[str, Seconds]:
         """Who was asked and counts as gone, and until when that is awaited."""
@@ -66,6 +69,14 @@ class Asking:
         slots = self.tokens.wanted(workload, self.settings.shared, at)
         return slots if isinstance(slots, str) else ""
 
+    def is_away(self, at: Seconds) -> bool:
+        """Whether the bus did not answer just now."""
+        return self._away is not None and 0 <= at - self._away[0] < self._away[1]
+
+    def _note_away(self, at: Seconds) -> None:
+        wait = FIRST_RETRY if self._away is None else min(2 * self._away[1], LAST_RETRY)
+        self._away = (at, wait) if not self.is_away(at) else self._away
+
     def claim(self, claim: Claim, workload: Workload, at: Seconds) -> list[Instruction]:
         """Ask for the tokens it takes; nothing if it takes none."""
         slots = self.tokens.wanted(workload, self.settings.shared, at)
@@ -79,6 +90,10 @@ class Asking:
     def answered(self, token: Token, revision: int, trouble: str, at: Seconds) -> Claim | None:
         """One token was had, or not; the claim if that was the last answer it waited for."""
         subject = self.tokens.answered(token, revision, at, self.settings.shared.window)
+        if trouble == AWAY:
+            self._note_away(at)
+        else:
+            self._away = None
         claim = self.claims.get(token.uid)
         if claim is None or subject not in claim.waiting or token.at != claim.at:
             return None
@@ -93,6 +108,7 @@ class Asking:
             del self.claims[claim.uid]
             self.tokens.unanswered(claim.waiting)
             claim.trouble = claim.trouble or AWAY
+            self._note_away(at)
         return late
 
     def budgets(self, workload: Workload, at: Seconds, *, shared: bool) -> tuple[Spent, ...]:

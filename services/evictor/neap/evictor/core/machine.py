@@ -347,6 +347,8 @@ class EvictorMachine:
         """Take a token of every shared budget; who has them all already is asked at once."""
         if self._settings.shared.on and not self._asking.tokens.synced and not claim.emergency:
             return [held_back("budgets not read")]
+        if self._asking.is_away(at) and not claim.emergency:
+            return [held_back(AWAY)]
         if lacks := self._asking.lacks(workload, at):
             return [held_back(f"{lacks} budget")]
         return self._asking.claim(claim, workload, at) or self._confirm(claim, at)
