@@ -24,7 +24,7 @@ from neap.common.model.usage import ContainerUsage, NodeUsage, Reports, ReportsR
 from neap.common.runtime.machine import Arrived, Done, Failed, Instruction, Put, Synced, Tick
 from neap.common.runtime.remembering import TellMemory
 from neap.common.units import GIB, KIB
-from neap.reporter.core.recent import MOST, Recent
+from neap.reporter.core.recent import MOST, PAGE, Recent
 from tests.unit.test_advisor_node import POLICIES, a_pod, a_topology
 
 PODS = (a_pod("a", cores=6), a_pod("b", cores=4, pool="batch"))
@@ -299,13 +299,28 @@ def test_a_reporter_tells_what_it_sent_and_knows_what_it_has_forgotten() -> None
     assert not recent.answer(ReportsRequest(after=4)).complete, "another life of it may have sent more"
 
 
-def test_the_reports_a_reporter_keeps_fit_into_one_answer() -> None:
+def test_a_reporter_keeps_so_many_reports_and_tells_them_in_answers_that_a_message_can_hold() -> None:
     recent, large = Recent(), "x" * 100 * KIB
     for at in range(1, 40):
         recent.add(NodeUsage(at=at, source=large, node="n", seq=at, period=1.0))
-    kept = recent.answer(ReportsRequest(after=0))
-    assert sum(len(report.source) for report in kept.reports) <= MOST
-    assert kept.reports[-1].seq == 39
-    oldest = kept.reports[0].seq
-    assert recent.answer(ReportsRequest(after=oldest - 1)).complete
+    oldest = 40 - MOST // (101 * KIB)
     assert not recent.answer(ReportsRequest(after=oldest - 2)).complete
+    told, more = [oldest - 1], True
+    while more:
+        page = recent.answer(ReportsRequest(after=told[-1]))
+        assert page.complete
+        assert 0 < sum(len(report.source) for report in page.reports) <= PAGE
+        told, more = [*told, *(report.seq for report in page.reports)], page.more
+    assert told[1:] == list(range(oldest, 40))
+
+
+def test_an_answer_in_parts_is_asked_for_to_its_end() -> None:
+    before, advice = a_life(until=8)
+    machine, (asked,) = an_advisor(before.memory, advice, at=20.0)
+    first = Reports(reports=tuple(a_report(at) for at in range(9, 12)), complete=True, more=True)
+    (again,) = machine.handle(Done(20.1, asked, first))
+    assert again == AskReports(ReportsRequest(after=11))
+    rest = Reports(reports=tuple(a_report(at) for at in range(12, 20)), complete=True)
+    said = machine.handle(Done(20.2, again, rest))
+    assert TellMemory("memory.relived", "11 reports since then were lived again") in said
+    assert machine.memory.pods == a_life(until=19)[0].memory.pods

@@ -144,10 +144,14 @@ class ReportsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reports(msgspec.Struct, frozen=True, kw_only=True):
-    """Reports as they were sent, oldest first. `complete`: none that was sent after the one asked for is missing."""
+    """Reports as they were sent, oldest first. `complete`: none that was sent after the one asked for is missing.
+
+    `more`: there are later ones, to be asked for after the last of these.
+    """
 
     reports: tuple[NodeUsage, ...] = ()
     complete: bool = False
+    more: bool = False
 
 
 class PressureKind(StrEnum):

@@ -121,7 +121,7 @@ class AdvisorMachine:
             case Failed(instruction=Put(key=key)):
                 self._forget(key.channel)
             case Done(instruction=AskReports(), outcome=Reports() as told):
-                return self._wake(event.at, told)
+                return self._waking.page(told) or self._wake(event.at, self._waking.told)
             case Failed(instruction=AskReports(), error=error):
                 return self._wake(event.at, Reports(), error)
             case Synced(channel=channel):

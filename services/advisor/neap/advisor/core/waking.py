@@ -64,6 +64,7 @@ class Waking:
         # (sequence, entry): all that are stored, and as many that come meanwhile
         self._entries: deque[tuple[int, LedgerEntry]] = deque(maxlen=2 * LEDGER_LIMIT)
         self._reports: deque[NodeUsage] = deque(maxlen=MOST)  # that came before the first round
+        self.told = Reports()  # by the reporter, so far
 
     def recall(self, memory: Memory, at: Seconds, patience: Seconds) -> None:
         """What an earlier life knew; made use of once everything stored is known.
@@ -84,6 +85,13 @@ class Waking:
         """The reporter says, before the first round."""
         self._reports.append(usage)
 
+    def page(self, told: Reports) -> Sequence[Instruction]:
+        """A part of the answer; what is still to be asked."""
+        self.told = Reports(reports=(*self.told.reports, *told.reports), complete=told.complete)
+        if not (told.more and told.complete and told.reports):
+            return ()
+        return [AskReports(ReportsRequest(after=told.reports[-1].seq))]
+
     def ask(self) -> Sequence[Instruction]:
         """For the reports since the memory was written; nothing where it does not say since when."""
         self.is_asking = self.heard is not None
@@ -97,7 +105,7 @@ class Waking:
         if self.heard is not None and self.heard.usage.at < old:
             self.heard = replace(self.heard, known=False)
         self.is_over, self.is_asking, self.memory = True, False, Memory()
-        came = tuple(self._reports)
+        came, self.told = tuple(self._reports), Reports()
         self._reports.clear()
         self._entries.clear()
         return came
