@@ -117,9 +117,41 @@ def test_replicas_on_paper_are_never_negative_and_never_lost(values: list[float]
     judge, given_ = Judge(settle=60.0), Rules(1.0, 1.4, most=1000)
     found = rehearse(values, 15.0, given_, 60.0, lambda _, __: (1.0, 2.0), judge)
     assert set(found.manners) == {manner.name for manner in MANNERS}
-    for shadow in (*judge.shadows, judge.own):
+    for shadow in (judge.reference, *judge.shadows, judge.own):
         assert 0 <= shadow.ready <= shadow.now <= given_.most
         assert shadow.ready + shadow.starting == shadow.now
+
+
+@given(
+    st.lists(st.floats(0, 60) | st.sampled_from([0.0, 5.0, 50.0]), min_size=2, max_size=120), rules(),
+    st.lists(st.none() | st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8),
+    st.sampled_from([15.0, 60.0]), st.floats(0, 200), st.floats(0, 0.2), st.sampled_from([600.0, DAY]),
+)  # fmt: skip
+def test_whatever_comes_no_manner_is_shorter_of_replicas_than_the_autoscaler_or_above_the_allowance(
+    values: list[float], given_: Rules, told: list[tuple[float, float] | None], period: float, start: float,
+    allowance: float, memory: float,
+) -> None:  # fmt: skip
+    judge, first = Judge(settle=4 * period, allowance=allowance, memory=memory), max(given_.least, min(given_.most, 5))
+    judge.begin(first)
+    for place, use in enumerate(values):
+        expected, unlikely = told[place % len(told)] or (None, None)
+        judge.see((place + 1) * period, period, Load(use, 0, 0, expected, unlikely), given_, start)
+        theirs = judge.reference
+        for ours in (*judge.shadows, judge.own):
+            assert ours.went_short <= theirs.went_short + 1e-6
+            assert ours.paid <= (1 + allowance) * theirs.paid + allowance * first * DAY + 1e-6 * (1 + theirs.paid)
+
+
+@given(
+    st.lists(st.floats(0, 60) | st.sampled_from([0.0, 5.0, 50.0]), min_size=2, max_size=120), rules(),
+    st.sampled_from([15.0, 75.0, 200.0]),
+)  # fmt: skip
+def test_a_credit_is_never_overdrawn(values: list[float], given_: Rules, credit: float) -> None:
+    judge = Judge(settle=60.0, credit=credit)
+    judge.begin(max(given_.least, min(given_.most, 5)))
+    for place, use in enumerate(values):
+        judge.see((place + 1) * 15.0, 15.0, Load(use, 0, 0), given_, 60.0)
+        assert all(each.went_short <= judge.reference.went_short + credit + 1 for each in (*judge.shadows, judge.own))
 
 
 FIRST, LAST = datetime(2024, 1, 1), datetime(2030, 1, 1)  # noqa: DTZ001 (UTC is put on below)

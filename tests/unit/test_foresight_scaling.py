@@ -159,13 +159,16 @@ def test_what_does_not_hold_is_named(load: Load, rules: Rules, names: str) -> No
 
 
 def test_protocol_six_to_the_digit(shared: Path) -> None:
-    """The reactive rule of ../shared/data/series/reference.json; ours is no later at 95 % of the replica-minutes."""
+    """The reactive rule of ../shared/data/series/reference.json; ours, with a credit, no later at 95 % of the replica-minutes."""
     assert (shared / "data" / "series" / "llm").is_dir()
     from tests.bench.scaling import requests
 
     loads = requests()
-    found = rehearse(loads, 15.0, Rules(0.35, 0.5, most=1000), 60.0, blind, Judge())
+    rules = Rules(0.35, 0.5, most=1000)
+    found = rehearse(loads, 15.0, rules, 60.0, blind, Judge())
     theirs = found.autoscaler
     assert (len(loads), theirs.short, round(theirs.paid * 60, 2), theirs.changes) == (234, 1.25, 1137.25, 14)
-    assert found.own.short <= 1.25
-    assert found.own.paid * 60 <= 0.95 * 1137.2
+    assert found.own == theirs, "nothing foretold, nothing earned: the autoscaler itself"
+    lent = rehearse(loads, 15.0, rules, 60.0, blind, Judge(credit=75.0)).own
+    assert lent.short <= 1.25
+    assert lent.paid * 60 <= 0.95 * 1137.2

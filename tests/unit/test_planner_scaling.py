@@ -21,7 +21,7 @@ from neap.common.model.workload import Container, Workload
 from neap.common.runtime.machine import Arrived, Count, Decide, Delete, Event, Instruction, Put, Synced, Tick
 from neap.common.runtime.tuning import Tunable
 from neap.common.units import DAY, HOUR
-from neap.foresight.scaling import BY_LEAST
+from neap.foresight.scaling import BY_ALLOWANCE, BY_LEAST
 from neap.foresight.series import Series
 from neap.planner.core.cluster import Cluster
 from neap.planner.core.forecasting.desk import Forecasts
@@ -255,20 +255,31 @@ def test_settings_that_do_not_hold_together_are_named(scaling: dict[str, Any], n
     assert isinstance(raised.value, InputError) or "scaling." in str(raised.value)
 
 
-def test_more_are_wished_for_before_the_rush_of_every_evening() -> None:
-    """004-36, A3: at 20:00 the load trebles for an hour, every day; a start takes 90 s."""
+def before_the_rush(**scaling: Any) -> tuple[World, list[ScalingPlan]]:
+    """At 20:00 the load trebles for an hour, every day; a start takes 90 s. What was told in the hour before."""
     begin = EIGHT - HOUR
     at = begin - np.arange(14 * 288, 0, -1) * 300.0
     values = np.where((at % DAY >= 20 * HOUR) & (at % DAY < 21 * HOUR), 12.6, 4.2)
     record = Known({KEY: Series(float(at[0]), 300.0, values)})
-    world = World(at=begin, record=record, lead=180.0, most=50)
+    world, told = World(at=begin, record=record, lead=180.0, most=50, **scaling), list[ScalingPlan]()
     world.add(6, took=90.0)
-    first: float | None = None
     while world.at < EIGHT - LOOK:
         for plan in world.look(4.2 / len(world.uids)):
-            if plan.desired > plan.now:
-                first = first or plan.at
-                world.add(plan.desired - plan.now, took=90.0)
-    assert first is not None
+            told.append(plan)
+            world.add(max(0, plan.desired - plan.now), took=90.0)
+    return world, told
+
+
+def test_more_are_wished_for_before_the_rush_of_every_evening() -> None:
+    """004-36, A3."""
+    world, told = before_the_rush()
+    first = next(plan.at for plan in told if plan.desired > plan.now)
     assert EIGHT - 600.0 <= first <= EIGHT - 180.0
     assert len(world.uids) >= 18, "12.6 cores at 0.7 each"
+
+
+def test_what_nothing_is_left_to_pay_for_is_held_back_and_said() -> None:
+    world, told = before_the_rush(allowance=0.0)
+    assert len(world.uids) == 6
+    assert BY_ALLOWANCE in told[-1].flags
+    assert told[-1].predicted == 18

@@ -7,12 +7,20 @@ A manner says how long the highest wish holds, how far a forecast is followed, a
     burst    = max(level + band x sway, margin x level x full / target)   kept below `full` per replica
 
 Every manner has a shadow: replicas that exist on paper, start in the measured time and are decided over by the rules.
-Of a shadow two decayed sums are kept (half-life `memory`): replicas x time, and what went short, where a load within
-a tenth of being short counts a tenth of it (there are many near misses for one miss). The first manner is the
-autoscaler's own. A manner is affordable if it costs at most (1 + allowance) times as much as that, or at most
-(1 + LENT) times while what was paid lately, and in all, stays below (1 + allowance). Of those the one that went short least is
-taken; one that is not clearly worse and stands earlier in the list is preferred, so that a forecast that is fit to be
-followed is followed. Nothing looks ahead: a shadow at t has seen loads until t and the forecast that stood then.
+One of them is the autoscaler's own. All others, and what is done in fact, live within its leeway, kept with two
+accounts (half-life `memory`), so that no manner is shorter of replicas than the autoscaler, and none costs more than
+(1 + allowance) times as much and that day's allowance, whatever comes:
+
+    earned_t = earned + what the autoscaler went short - what this one did                              [seconds]
+    saved_t  = saved + ((1 + allowance) x the autoscaler's replicas - this one's) x period              [replica-seconds]
+    fewer replicas than the autoscaler's only while earned + credit >= what a mistake costs until it is made good: a
+             period, and the periods a start takes
+    more     only while saved pays for them; it begins with the allowance of a day, for the first rush
+
+Of the manners the one that went short least lately is taken, where a load within a tenth of being short counts a tenth of
+it (there are many near misses for one miss); one that is not clearly worse and stands earlier in the list is preferred, so
+that a forecast that is fit to be followed is followed. Nothing looks ahead: a shadow at t has seen loads until t and
+the forecast that stood then.
 Source: "follow the best expert" with discounted losses (Cesa-Bianchi and Lugosi, Prediction, Learning, and Games, 2006,
 section 2.11); near misses as evidence of rare events (Heinrich).
 """
@@ -26,13 +34,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from neap.common.units import DAY, HOUR, MINUTE, Ratio, Seconds
-from neap.foresight.scaling import NEAR, Load, Rules, StabilizationWindow, follow, predicted, wish_of
+from neap.foresight.scaling import NEAR, Leeway, Load, Rules, StabilizationWindow, follow, native, wish_of
 
 SWAY: Final[Seconds] = 30 * MINUTE  # half-life
 BRIM: Final[Ratio] = 0.9  # of what replicas can do: beyond it is a near miss
 NEAR_MISS: Final[Ratio] = 0.1  # what one counts
 CLEARLY: Final[Ratio] = 0.1  # by so much one manner is better than another
-LENT: Final[Ratio] = 0.3  # what a manner may cost more while there are savings to spend
+STOCK: Final[Seconds] = DAY
 MODEST: Final[Ratio] = 1 / 1.1  # a forecast followed as far as the autoscaler's tolerance
 
 
@@ -47,12 +55,11 @@ class Manner:
     band: float = 0.0
     margin: float = 0.0
 
-    def followed(self, load: Load) -> Load:
-        """The load with as much of its forecast as is followed."""
-        if not self.ahead or load.expected is None:
-            return Load(load.use, load.now, load.ready, burst=load.burst)
-        unlikely = load.unlikely if self.wary else None
-        return Load(load.use, load.now, load.ready, self.ahead * load.expected, unlikely, load.burst)
+    def followed(self, load: Load, now: int, ready: int, burst: float) -> Load:
+        """The same load on so many replicas, with as much of its forecast as is followed."""
+        expected = self.ahead * load.expected if self.ahead and load.expected is not None else None
+        unlikely = load.unlikely if self.wary and expected is not None else None
+        return Load(load.use, now, ready, expected, unlikely, burst)
 
 
 AUTOSCALER: Final = Manner("as the autoscaler")
@@ -106,29 +113,32 @@ class Shadow:
     manner: Manner
     now: int = 0
     ready: int = 0
-    short: float = 0.0  # decayed, seconds; near misses count a tenth
-    cost: float = 0.0  # decayed, replicas x seconds
-    went_short: Seconds = 0.0  # seconds, since it began
+    missed: float = 0.0  # decayed, seconds; near misses count a tenth
+    earned: float = 0.0  # account
+    saved: float = 0.0  # account
+    went_short: Seconds = 0.0  # since it began
     paid: float = 0.0  # replicas x seconds, since it began
     changes: int = 0
     _starting: deque[tuple[Seconds, int]] = field(default_factory=deque)
     _window: StabilizationWindow = field(default_factory=StabilizationWindow)
 
-    def live(self, at: Seconds, period: Seconds, load: Load, rules: Rules, start: Seconds, decay: Ratio) -> None:
-        """The period that ends at `at` had this load; then the decision. `load.now` and `load.ready` are not read."""
+    def live(self, at: Seconds, period: Seconds, use: float, rules: Rules, decay: Ratio) -> Seconds:
+        """The period that ends at `at` had this load; how much of it went short."""
         while self._starting and self._starting[0][0] <= at - period + NEAR:
             self.ready += self._starting.popleft()[1]
         room = self.ready * rules.full
-        missed = period if load.use > room + NEAR else period * NEAR_MISS if load.use > BRIM * room else 0.0
-        self.short, self.cost = self.short * decay + missed, self.cost * decay + self.now * period
-        self.went_short += missed if missed == period else 0.0
+        short = period if use > room + NEAR else 0.0
+        self.missed = self.missed * decay + (short or (period * NEAR_MISS if use > BRIM * room else 0.0))
+        self.went_short += short
         self.paid += self.now * period
-        self._take(at + start, self._desired(at, load, rules))
+        return short
 
-    def _desired(self, at: Seconds, load: Load, rules: Rules) -> int:
-        ahead = predicted(self.manner.followed(load), rules)
-        wish = wish_of(load.use, self.now, self.ready, ahead, load.burst, rules)
-        return follow(at, wish, self.now, rules, self._window)
+    def go(
+        self, at: Seconds, load: Load, burst: float, rules: Rules, start: Seconds, leeway: Leeway | None = None
+    ) -> None:
+        """Decide; what is started now is ready at `at + start`."""
+        wish = wish_of(self.manner.followed(load, self.now, self.ready, burst), rules, leeway)
+        self._take(at + start, follow(at, wish, self.now, rules, self._window, leeway))
 
     @property
     def starting(self) -> int:
@@ -155,21 +165,23 @@ class Shadow:
 
 
 class Judge:
-    """See module docstring. `memory` and `allowance` may change while it lives."""
+    """See module docstring. `memory`, `allowance` and `credit` may change while it lives."""
 
     def __init__(
         self,
         *,
         manners: Sequence[Manner] = MANNERS,
         memory: Seconds = 3 * DAY,
-        allowance: Ratio = 0.03,
+        allowance: Ratio = 0.04,
+        credit: Seconds = 0.0,
         settle: Seconds = HOUR,
     ) -> None:
-        self.memory, self.allowance, self._settle = memory, allowance, settle
-        self.shadows = tuple(Shadow(manner) for manner in manners)
+        self.memory, self.allowance, self.credit, self._settle = memory, allowance, credit, settle
+        self.reference = Shadow(AUTOSCALER)
+        self.shadows = tuple(Shadow(manner) for manner in manners if manner != AUTOSCALER)
+        self.own = Shadow(self.shadows[0].manner)  # lives under the manner in force
         self.glance = Glance()
-        self.own = Shadow(manners[0])  # lives under the manner in force
-        self.reference = next(shadow for shadow in self.shadows if shadow.manner == AUTOSCALER)
+        self.leeway = Leeway(0, 0, 0, 0)  # of what is done in fact
         self._looked: Seconds = -math.inf
 
     @property
@@ -179,27 +191,37 @@ class Judge:
 
     def begin(self, replicas: int) -> None:
         """So many run, and are ready."""
-        for shadow in (*self.shadows, self.own):
+        for shadow in (self.reference, *self.shadows, self.own):
             shadow.begin(replicas)
+            shadow.saved = self.allowance * replicas * STOCK
 
     def see(self, at: Seconds, period: Seconds, load: Load, rules: Rules, start: Seconds) -> None:
         """The period that ends at `at` had this load. `load.burst`, `now` and `ready` are not read."""
-        lead = start + period
+        lead, decay = start + period, 0.5 ** (period / self.memory)
         self.glance.see(load.use, period, lead)
         if at >= self._looked + self._settle:
             self._looked, self.own.manner = at, self._best()
-        decay = 0.5 ** (period / self.memory)
-        quick = replace(rules, hold=lead)
+        theirs, before = self.reference, self.reference.now
+        short = theirs.live(at, period, load.use, rules, decay)
+        theirs.go(at, load, 0.0, rules, start)
+        quick, risk = replace(rules, hold=lead), period * (1 + math.ceil(start / period - NEAR))
         for shadow in (*self.shadows, self.own):
-            manner = shadow.manner
-            told = replace(load, burst=self.glance.burst(manner, rules)) if manner.band or manner.margin else load
-            shadow.live(at, period, told, quick if manner.quick else rules, start, decay)
+            cheaper = (1.0 + self.allowance) * before - shadow.now
+            shadow.saved = shadow.saved * decay + cheaper * period
+            shadow.earned = shadow.earned * decay + short - shadow.live(at, period, load.use, rules, decay)
+            self.leeway = self._leeway(shadow, period, load.use, rules, risk)
+            burst, held = self.glance.burst(shadow.manner, rules), quick if shadow.manner.quick else rules
+            shadow.go(at, load, burst, held, start, self.leeway)
+
+    def _leeway(self, shadow: Shadow, period: Seconds, use: float, rules: Rules, risk: Seconds) -> Leeway:
+        theirs = base = self.reference.now
+        if below := shadow.earned + self.credit >= risk - NEAR:
+            base = min(base, native(use, shadow.now, shadow.ready, rules))
+        spare = max(0.0, shadow.saved + self.allowance * theirs * period)
+        lasting, most = (theirs + math.floor(spare / span + NEAR) for span in (max(rules.hold, period), period))
+        return Leeway(theirs, base, lasting, most, below)
 
     def _best(self) -> Manner:
         """Linear in the manners."""
-        own, base, share = self.own, self.reference, 1.0 + self.allowance
-        saved = own.cost <= share * base.cost and own.paid <= share * base.paid
-        most = (1.0 + LENT if saved else share) * base.cost
-        fit = [shadow for shadow in self.shadows if shadow.cost <= most and shadow.short <= self.reference.short]
-        least = min(shadow.short for shadow in fit)
-        return next(shadow.manner for shadow in fit if shadow.short * (1.0 - CLEARLY) <= least)
+        least = min(shadow.missed for shadow in self.shadows)
+        return next(shadow.manner for shadow in self.shadows if shadow.missed * (1.0 - CLEARLY) <= least)

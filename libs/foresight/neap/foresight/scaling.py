@@ -3,15 +3,18 @@
     native     = now                       if |use / (ready x target) - 1| <= tolerance
                  ceil(use / target)        else; of replicas that still start it is taken that they use nothing yet
     predicted  = ceil(max(expected / target, unlikely / full))     of the highest within [now, now + lead]
-    wish       = max(native, predicted)
+    wish       = max(native, predicted)    predicted counts where it is more than native and the tolerance
     desired    = wish                      if it is more than now: at once, by at most max(`pods_up`, `up` x now) more
                  the highest wish of the last `hold` seconds       if that is less, by at most `down` x now less
     always       least <= desired <= most
 
 `target` is what one replica should use, `full` what it can do: a load above ready x full is short of replicas. Aimed at
 is the target for what is expected, and enough for what is unlikely (the 99 % band). Prediction only ever adds:
-whatever it says, desired is no less than what native alone, held the same, comes to. What is within the tolerance
-counts as what there is, for the predicted load as well.
+whatever it says, desired is no less than what native alone, held the same, comes to.
+
+Beside an autoscaler (Leeway; who grants it is neap.foresight.manners) its replicas stand for native, and what comes
+on top of them has to be paid for: it begins with what lasts for `hold`, moves by more than the tolerance or not at all,
+and ends when nothing is left to pay it with.
 Units: use, expected, target and full share one (cores, or requests per second); seconds.
 Source: Kubernetes documentation, "Horizontal Pod Autoscaling" (algorithm details, tolerance, readiness, configurable
 scaling behaviour and its defaults); Katalyst IHPA (native and predicted side by side, the higher wins).
@@ -36,6 +39,7 @@ BY_MOST: Final = "clamped by most"
 BY_LEAST: Final = "raised to least"
 BY_STEP: Final = "held back by the rate limit"
 BY_WINDOW: Final = "held up by the last minutes"
+BY_ALLOWANCE: Final = "held back by the allowance"
 IS_ABSURD: Final = "prediction absurd"
 
 
@@ -89,6 +93,17 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Leeway:
+    """How far one may differ from the autoscaler, replicas."""
+
+    autoscaler: int  # what it would have
+    base: int  # stands for native: the autoscaler's, or fewer where fewer were earned
+    lasting: int  # up to here additions begin, beyond it they only stay
+    most: int  # beyond it they end
+    below: bool = False  # whether fewer than the autoscaler's are left too, when the wish falls
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Replicas, and how they were come by."""
 
@@ -139,7 +154,9 @@ def predicted(load: Load, rules: Rules) -> int | None:
     return max(replicas_for(load.expected, rules.target), replicas_for(load.unlikely or 0.0, rules.full))
 
 
-def decide(at: Seconds, load: Load, rules: Rules, window: StabilizationWindow) -> Decision:
+def decide(
+    at: Seconds, load: Load, rules: Rules, window: StabilizationWindow, leeway: Leeway | None = None
+) -> Decision:
     """See module docstring.
 
     Raises:
@@ -147,34 +164,39 @@ def decide(at: Seconds, load: Load, rules: Rules, window: StabilizationWindow) -
     """
     if flaw := load.flaw or rules.flaw:
         raise InputError(flaw)
-    own, ahead = native(load.use, load.now, load.ready, rules), predicted(load, rules)
-    wish = wish_of(load.use, load.now, load.ready, ahead, load.burst, rules)
-    held = window.add(at, wish, rules.hold)
+    own = native(load.use, load.now, load.ready, rules)
+    ahead, wish = predicted(load, rules), wish_of(load, rules, leeway)
+    held = _held(at, wish, rules, window, leeway)
     stepped = _stepped(wish, held, load.now, rules)
-    desired = min(max(stepped, rules.least), rules.most)
+    desired = _within(stepped, rules, leeway)
     goal = wish if wish > load.now else held
     said = (
         (IS_ABSURD, ahead is not None and ahead > ABSURD * max(own, load.now, 1)),
         (BY_STEP, stepped < goal if goal > load.now else stepped > goal and goal < load.now),
         (BY_WINDOW, wish < min(load.now, held)),
+        (BY_ALLOWANCE, leeway is not None and max(leeway.lasting, desired) < _wanted(load, rules, leeway.base)),
         (BY_MOST, max(goal, stepped) > rules.most),
-        (BY_LEAST, desired > stepped),
+        (BY_LEAST, rules.least > stepped),
     )
     return Decision(desired, own, ahead, tuple(flag for flag, holds in said if holds))
 
 
-def wish_of(use: float, now: int, ready: int, ahead: int | None, burst: float, rules: Rules) -> int:
-    """What is wished for before window, rate and bounds: the highest of native, predicted and what a burst needs."""
-    wish = native(use, now, ready, rules)
-    if ahead is not None:
-        wish = max(wish, _beyond(ahead, now, rules))
-    return max(wish, _beyond(replicas_for(burst, rules.full), now, rules)) if burst > 0 else wish
+def wish_of(load: Load, rules: Rules, leeway: Leeway | None = None) -> int:
+    """What is wished for before window, rate and bounds."""
+    base = leeway.base if leeway is not None else native(load.use, load.now, load.ready, rules)
+    wanted = _wanted(load, rules, base)
+    if leeway is None or wanted == base:
+        return wanted
+    goal = max(base, min(wanted, max(load.now, leeway.lasting)))
+    calm = load.now >= base and abs(goal - load.now) <= rules.tolerance * load.now + NEAR
+    return load.now if calm else goal
 
 
-def follow(at: Seconds, wish: int, now: int, rules: Rules, window: StabilizationWindow) -> int:
+def follow(
+    at: Seconds, wish: int, now: int, rules: Rules, window: StabilizationWindow, leeway: Leeway | None = None
+) -> int:
     """Where a wish leads: held, stepped, bounded."""
-    stepped = _stepped(wish, window.add(at, wish, rules.hold), now, rules)
-    return min(max(stepped, rules.least), rules.most)
+    return _within(_stepped(wish, _held(at, wish, rules, window, leeway), now, rules), rules, leeway)
 
 
 def look_ahead(start: Seconds, step: Seconds, values: Sequence[float], at: Seconds, lead: Seconds) -> float | None:
@@ -188,9 +210,29 @@ def look_ahead(start: Seconds, step: Seconds, values: Sequence[float], at: Secon
     return max(values[first : last + 1])
 
 
-def _beyond(wanted: int, now: int, rules: Rules) -> int:
-    """A prediction counts only beyond the tolerance, so that its noise moves nothing."""
-    return now if abs(wanted - now) <= rules.tolerance * now + NEAR else wanted
+def _wanted(load: Load, rules: Rules, base: int) -> int:
+    """The highest of what is there anyway, what is predicted and what a burst needs.
+
+    A prediction counts only beyond the tolerance, so that its noise moves nothing.
+    """
+    ahead = predicted(load, rules) or 0
+    counts = ahead > base + rules.tolerance * base + NEAR
+    return max(base, ahead if counts else 0, replicas_for(load.burst, rules.full))
+
+
+def _within(stepped: int, rules: Rules, leeway: Leeway | None) -> int:
+    desired = min(max(stepped, rules.least), rules.most)
+    if leeway is None:
+        return desired
+    if desired > leeway.most:
+        return leeway.autoscaler
+    return desired if leeway.below else max(desired, leeway.autoscaler)
+
+
+def _held(at: Seconds, wish: int, rules: Rules, window: StabilizationWindow, leeway: Leeway | None) -> int:
+    """The highest of the last wishes; what the autoscaler has, it has held already."""
+    theirs = leeway is not None and not leeway.below and wish == leeway.base
+    return max(wish, window.add(at, 0 if theirs else wish, rules.hold))
 
 
 def _stepped(wish: int, held: int, now: int, rules: Rules) -> int:

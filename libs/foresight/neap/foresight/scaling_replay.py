@@ -55,7 +55,7 @@ def rehearse(
         expected, unlikely = told if told is not None else (None, None)
         judge.see(at, period, Load(use, 0, 0, expected, unlikely), rules, start)
         taken[judge.manner.name] += 1
-    manners = {shadow.manner.name: _lived(shadow) for shadow in judge.shadows}
+    manners = {shadow.manner.name: _lived(shadow) for shadow in (*judge.shadows, judge.reference)}
     return Rehearsal(_lived(judge.own), _lived(judge.reference), manners, taken)
 
 

@@ -31,7 +31,7 @@ NO_REQUEST: Final = "no CPU request and no target_cores: nothing to aim at"
 NO_REPLICA: Final = "no replica runs: left as it is"
 NO_USE: Final = "no use measured of any replica"
 NO_FORECAST: Final = "prediction off: no forecast that may drive"
-NOT_FOLLOWED: Final = "prediction not followed: it cost more than it saved in the last days"
+NOT_FOLLOWED: Final = "prediction not followed: without it less went short in the last days"
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def counted(
 ) -> Decision:
     """Under the manner in force."""
     manner = judge.manner
-    own = replace(manner.followed(load), burst=judge.glance.burst(manner, rules))
-    return decide(at, own, replace(rules, hold=lead) if manner.quick else rules, window)
+    own = manner.followed(load, load.now, load.ready, judge.glance.burst(manner, rules))
+    return decide(at, own, replace(rules, hold=lead) if manner.quick else rules, window, judge.leeway)
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,11 @@ def coming(forecast: Forecast, rules: Rules, now: int, at: Seconds, lead: Second
     return Coming(min(peak, rules.most), peak_at, None if beyond is None else max(at, beyond - lead))
 
 
-def arithmetic(load: Load, rules: Rules, decision: Decision, lead: Seconds, by: str) -> str:
-    """The whole sum in one line."""
+def arithmetic(load: Load, rules: Rules, decision: Decision, autoscaler: int, lead: Seconds, by: str) -> str:
+    """The whole sum in one line. `autoscaler`: what it would have, with its own minutes of holding."""
     used = f"{load.use:.2f} cores by {load.ready} of {load.now} ready at {rules.target:.3g} each -> {decision.native}"
+    if autoscaler != decision.native:
+        used += f" (the autoscaler's own rule holds {autoscaler})"
     told = "no forecast"
     if load.expected is not None:
         unlikely = f", unlikely {load.unlikely:.2f} at {rules.full:.3g}" if load.unlikely is not None else ""

@@ -157,7 +157,8 @@ class ScalingDesk:
         if known is None:
             known = self._scaled[key] = Scaled(Judge(), bounds, settings, at, told=self._stored.pop(key, None))
         known.settings, known.bounds = settings, bounds
-        known.judge.memory, known.judge.allowance = settings.memory, settings.allowance
+        judge = known.judge
+        judge.memory, judge.allowance, judge.credit = settings.memory, settings.allowance, settings.credit
 
     # -- how many ------------------------------------------------------------------------------------------------------
 
@@ -238,7 +239,7 @@ def _plan(
         at=at, source=SOURCE, **tokens_of(key), mode=scaled.settings.mode, now=load.now,
         desired=decision.desired, native=decision.native, predicted=ahead, least=rules.least, most=rules.most,
         lead=lead, expected=load.expected, target=rules.target, forecast=forecast.version if forecast else "",
-        flags=flags, arithmetic=counting.arithmetic(load, rules, decision, lead, by), manner=judge.manner.name,
+        flags=flags, arithmetic=counting.arithmetic(load, rules, decision, judge.leeway.autoscaler, lead, by), manner=judge.manner.name,
         peak=next_peak.peak if next_peak else None, peak_at=next_peak.peak_at if next_peak else None,
         acts_at=next_peak.acts_at if next_peak else None, short=judge.own.went_short, paid=judge.own.paid,
         autoscaler_short=judge.reference.went_short, autoscaler_paid=judge.reference.paid,

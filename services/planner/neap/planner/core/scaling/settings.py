@@ -17,7 +17,7 @@ Share = Annotated[Ratio, Meta(gt=0, le=1)]
 Replicas = Annotated[int, Meta(ge=0, le=1_000_000)]
 Span = Annotated[Seconds, Meta(gt=0)]
 PER_SERVICE: Final = (
-    "bounds", "down", "full", "hold", "lead", "least", "mode", "most", "pods_up", "start", "target", "target_cores",
+    "bounds", "credit", "down", "full", "hold", "lead", "least", "mode", "most", "pods_up", "start", "target", "target_cores",
     "tolerance", "up", "zone",
 )  # fmt: skip
 
@@ -41,8 +41,11 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     lead: Duration = 0.0  # looked ahead; 0: what a start takes, as measured, and a period
     start: Duration = 60.0  # until a replica is ready, while fewer than three starts were measured
 
-    allowance: Annotated[Ratio, Meta(ge=0, le=1)] = 0.03  # more replica-hours than the autoscaler's own rule may cost
-    memory: Span = 3 * DAY  # half-life of what each manner of scaling came to
+    allowance: Annotated[Ratio, Meta(ge=0, le=1)] = 0.04  # more replica-hours than the autoscaler's own rule, at most
+    credit: Duration = (
+        0.0  # so much more than the autoscaler it may go short lately; a start and a period: it can save at once
+    )
+    memory: Span = 3 * DAY  # half-life of what each manner of scaling came to, and of both accounts
     period: Span = 15.0  # between two looks
     services: Annotated[int, Meta(ge=0, le=10_000)] = 500  # looked at; those of auto first
     renew: Span = 5 * MINUTE  # what did not change is told again
