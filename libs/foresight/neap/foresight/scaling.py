@@ -13,8 +13,8 @@ is the target for what is expected, and enough for what is unlikely (the 99 % ba
 whatever it says, desired is no less than what native alone, held the same, comes to.
 
 Beside an autoscaler (Leeway; who grants it is neap.foresight.manners) its replicas stand for native, and what comes
-on top of them has to be paid for: it begins with what lasts for `hold`, moves by more than the tolerance or not at all,
-and ends when nothing is left to pay it with.
+on top of them has to be paid for: it begins with what lasts for `hold`, moves by more than a little or not at all, and
+ends when nothing is left to pay it with.
 Units: use, expected, target and full share one (cores, or requests per second); seconds.
 Source: Kubernetes documentation, "Horizontal Pod Autoscaling" (algorithm details, tolerance, readiness, configurable
 scaling behaviour and its defaults); Katalyst IHPA (native and predicted side by side, the higher wins).
@@ -33,6 +33,7 @@ from neap.common.units import Ratio, Seconds
 
 NEAR: Final = 1e-9  # a quotient this little above a whole number is that number
 LARGEST: Final = 1_000_000  # replicas; more is no answer
+RISE: Final = 0.5  # of the tolerance: additions grow by more than that, and shrink by more than all of it
 ABSURD: Final = 10.0  # a prediction this many times what native needs is flagged, whatever comes of it
 
 BY_MOST: Final = "clamped by most"
@@ -188,7 +189,8 @@ def wish_of(load: Load, rules: Rules, leeway: Leeway | None = None) -> int:
     if leeway is None or wanted == base:
         return wanted
     goal = max(base, min(wanted, max(load.now, leeway.lasting)))
-    calm = load.now >= base and abs(goal - load.now) <= rules.tolerance * load.now + NEAR
+    still = rules.tolerance * load.now
+    calm = load.now >= base and -still - NEAR <= goal - load.now <= RISE * still + NEAR
     return load.now if calm else goal
 
 
