@@ -9,13 +9,13 @@ A manner says how long the highest wish holds, how far a forecast is followed, a
 Every manner has a shadow: replicas that exist on paper, start in the measured time and are decided over by the rules.
 One of them is the autoscaler's own. All others, and what is done in fact, live within its leeway, kept with two
 accounts (half-life `memory`), so that no manner is shorter of replicas than the autoscaler, and none costs more than
-(1 + allowance) times as much and that day's allowance, whatever comes:
+(1 + allowance) times as much and those first hours, whatever comes:
 
     earned_t = earned + what the autoscaler went short - what this one did                              [seconds]
     saved_t  = saved + ((1 + allowance) x the autoscaler's replicas - this one's) x period              [replica-seconds]
     fewer replicas than the autoscaler's only while earned + credit >= what a mistake costs until it is made good: a
              period, and the periods a start takes
-    more     only while saved pays for them; it begins with the allowance of a day, for the first rush
+    more     only while saved pays for them; it begins with the allowance of half a day, for the first rush
 
 Of the manners the one that went short least lately is taken, where a load within a tenth of being short counts a tenth of
 it (there are many near misses for one miss); one that is not clearly worse and stands earlier in the list is preferred, so
@@ -40,7 +40,7 @@ SWAY: Final[Seconds] = 30 * MINUTE  # half-life
 BRIM: Final[Ratio] = 0.9  # of what replicas can do: beyond it is a near miss
 NEAR_MISS: Final[Ratio] = 0.1  # what one counts
 CLEARLY: Final[Ratio] = 0.1  # by so much one manner is better than another
-STOCK: Final[Seconds] = DAY
+STOCK: Final[Seconds] = DAY / 2
 MODEST: Final[Ratio] = 1 / 1.1  # a forecast followed as far as the autoscaler's tolerance
 
 
