@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from neap.common.errors import InputError
 from neap.common.units import DAY
 from neap.foresight.cron import bounded, in_force, parse_bound
-from neap.foresight.manners import MANNERS, Judge
+from neap.foresight.manners import AUTOSCALER, MANNERS, Judge
 from neap.foresight.scaling import Load, Rules, StabilizationWindow, decide
 from neap.foresight.scaling_replay import rehearse
 
@@ -116,7 +116,7 @@ def test_the_future_changes_nothing_of_the_past(past: list[float], cut: int, oth
 def test_replicas_on_paper_are_never_negative_and_never_lost(values: list[float]) -> None:
     judge, given_ = Judge(settle=60.0), Rules(1.0, 1.4, most=1000)
     found = rehearse(values, 15.0, given_, 60.0, lambda _, __: (1.0, 2.0), judge)
-    assert set(found.manners) == {manner.name for manner in MANNERS}
+    assert set(found.manners) == {manner.name for manner in (*MANNERS, AUTOSCALER)}
     for shadow in (judge.reference, *judge.shadows, judge.own):
         assert 0 <= shadow.ready <= shadow.now <= given_.most
         assert shadow.ready + shadow.starting == shadow.now

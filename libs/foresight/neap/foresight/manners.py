@@ -8,14 +8,14 @@ A manner says how long the highest wish holds, how far a forecast is followed, a
 
 Every manner has a shadow: replicas that exist on paper, start in the measured time and are decided over by the rules.
 One of them is the autoscaler's own. All others, and what is done in fact, live within its leeway, kept with two
-accounts (half-life `memory`), so that no manner is shorter of replicas than the autoscaler, and none costs more than
-(1 + allowance) times as much and those first hours, whatever comes:
+accounts (half-life `memory`), so that whatever comes none is short of replicas for longer than the autoscaler, and none
+costs more than (1 + allowance) times as much, but for what it begins with:
 
     earned_t = earned + what the autoscaler went short - what this one did                              [seconds]
     saved_t  = saved + ((1 + allowance) x the autoscaler's replicas - this one's) x period              [replica-seconds]
     fewer replicas than the autoscaler's only while earned + credit >= what a mistake costs until it is made good: a
              period, and the periods a start takes
-    more     only while saved pays for them; it begins with the allowance of half a day, for the first rush
+    more     only while saved pays for them; it begins with the allowance of half a day, so that the first rush is met
 
 Of the manners the one that went short least lately is taken, where a load within a tenth of being short counts a tenth of
 it (there are many near misses for one miss); one that is not clearly worse and stands earlier in the list is preferred, so
@@ -40,7 +40,7 @@ SWAY: Final[Seconds] = 30 * MINUTE  # half-life
 BRIM: Final[Ratio] = 0.9  # of what replicas can do: beyond it is a near miss
 NEAR_MISS: Final[Ratio] = 0.1  # what one counts
 CLEARLY: Final[Ratio] = 0.1  # by so much one manner is better than another
-STOCK: Final[Seconds] = DAY / 2
+STOCK: Final[Seconds] = DAY / 2  # of allowance, to begin with
 MODEST: Final[Ratio] = 1 / 1.1  # a forecast followed as far as the autoscaler's tolerance
 
 
@@ -74,7 +74,6 @@ MANNERS: Final = (
     Manner("quick, a tenth more", quick=True, margin=1.1),
     Manner("quick, band 2", quick=True, band=2.0),
     Manner("quick, band 3", quick=True, band=3.0),
-    AUTOSCALER,
 )
 
 
@@ -178,7 +177,7 @@ class Judge:
     ) -> None:
         self.memory, self.allowance, self.credit, self._settle = memory, allowance, credit, settle
         self.reference = Shadow(AUTOSCALER)
-        self.shadows = tuple(Shadow(manner) for manner in manners if manner != AUTOSCALER)
+        self.shadows = tuple(Shadow(manner) for manner in manners)
         self.own = Shadow(self.shadows[0].manner)  # lives under the manner in force
         self.glance = Glance()
         self.leeway = Leeway(0, 0, 0, 0)  # of what is done in fact
