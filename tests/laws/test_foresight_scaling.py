@@ -122,19 +122,25 @@ def test_replicas_on_paper_are_never_negative_and_never_lost(values: list[float]
         assert shadow.ready + shadow.starting == shadow.now
 
 
+LOADS = st.lists(st.floats(0, 60) | st.sampled_from([0.0, 5.0, 50.0]), min_size=2, max_size=20)
+SAID = st.just("the truth") | st.none() | st.tuples(st.floats(0, 100), st.floats(0, 100))
+
+
 @given(
-    st.lists(st.floats(0, 60) | st.sampled_from([0.0, 5.0, 50.0]), min_size=2, max_size=120), rules(),
-    st.lists(st.none() | st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8),
+    LOADS, st.integers(1, 12), rules(), st.lists(SAID, min_size=1, max_size=8),
     st.sampled_from([15.0, 60.0]), st.floats(0, 200), st.floats(0, 0.2), st.sampled_from([600.0, DAY]),
 )  # fmt: skip
 def test_whatever_comes_no_manner_is_shorter_of_replicas_than_the_autoscaler_or_above_the_allowance(
-    values: list[float], given_: Rules, told: list[tuple[float, float] | None], period: float, start: float,
-    allowance: float, memory: float,
+    day: list[float], days: int, given_: Rules, said: list[str | tuple[float, float] | None], period: float,
+    start: float, allowance: float, memory: float,
 ) -> None:  # fmt: skip
+    """With forecasts that know all, so that much is earned and spent, with any, and with both in turns."""
     judge, first = Judge(settle=4 * period, allowance=allowance, memory=memory), max(given_.least, min(given_.most, 5))
     judge.begin(first)
-    for place, use in enumerate(values):
-        expected, unlikely = told[place % len(told)] or (None, None)
+    for place, use in enumerate(day * days):
+        coming = [day[(place + more) % len(day)] for more in range(1, 2 + round((start + period) / period))]
+        told = said[place % len(said)] or (None, None)
+        expected, unlikely = (max(coming), None) if isinstance(told, str) else told
         judge.see((place + 1) * period, period, Load(use, 0, 0, expected, unlikely), given_, start)
         theirs = judge.reference
         for ours in (*judge.shadows, judge.own):
@@ -142,14 +148,11 @@ def test_whatever_comes_no_manner_is_shorter_of_replicas_than_the_autoscaler_or_
             assert ours.paid <= (1 + allowance) * theirs.paid + allowance * first * DAY / 2 + 1e-6 * (1 + theirs.paid)
 
 
-@given(
-    st.lists(st.floats(0, 60) | st.sampled_from([0.0, 5.0, 50.0]), min_size=2, max_size=120), rules(),
-    st.sampled_from([15.0, 75.0, 200.0]),
-)  # fmt: skip
-def test_a_credit_is_never_overdrawn(values: list[float], given_: Rules, credit: float) -> None:
+@given(LOADS, st.integers(1, 12), rules(), st.sampled_from([15.0, 75.0, 200.0]))
+def test_a_credit_is_never_overdrawn(day: list[float], days: int, given_: Rules, credit: float) -> None:
     judge = Judge(settle=60.0, credit=credit)
     judge.begin(max(given_.least, min(given_.most, 5)))
-    for place, use in enumerate(values):
+    for place, use in enumerate(day * days):
         judge.see((place + 1) * 15.0, 15.0, Load(use, 0, 0), given_, 60.0)
         assert all(each.went_short <= judge.reference.went_short + credit + 1 for each in (*judge.shadows, judge.own))
 

@@ -172,3 +172,21 @@ def test_protocol_six_to_the_digit(shared: Path) -> None:
     lent = rehearse(loads, 15.0, rules, 60.0, blind, Judge(credit=75.0)).own
     assert lent.short <= 1.25
     assert lent.paid * 60 <= 0.95 * 1137.2
+
+
+def lived_through(judge: Judge) -> tuple[float, float]:
+    """Ten replicas; a foretold rush of 30 s, two minutes of calm, and a rush of 90 s that nobody foretold, every look 15 s."""
+    rules, loads = Rules(1.0, 1.4, most=100), [10.0] * 40 + [40.0] * 2 + [10.0] * 8 + [40.0] * 6
+    judge.begin(10)
+    for place, use in enumerate(loads):
+        expected = max(loads[place + 1 : place + 7], default=use) if place < 42 else None
+        judge.see((place + 1) * 15.0, 15.0, Load(use, 0, 0, expected), rules, 60.0)
+    return judge.own.went_short, judge.reference.went_short
+
+
+def test_fewer_replicas_than_the_autoscalers_are_earned_before_they_are_given_away() -> None:
+    """What was spared in the first rush would not pay for the second: so replicas stay, as the autoscaler's do."""
+    own, theirs = lived_through(Judge(allowance=1.0))
+    assert (own, theirs) == (0.0, 30.0)
+    own, theirs = lived_through(Judge(allowance=1.0, credit=75.0))
+    assert own > theirs, "a credit is spent at once"
