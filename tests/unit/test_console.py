@@ -192,3 +192,16 @@ def test_who_still_waits_at_the_end_of_the_day_has_waited_too() -> None:
     placing.see(Ended(at=200.0, source="", uid="c", node="", attempt=1, reason=EndReason.DELETED), 2.0)
     assert placing.waits(3700.0) == {"guests": (3600.0, 3600.0)}, "a waited a minute, b an hour, c was taken back"
     assert placing.per_second == {1: 1}
+
+
+def test_who_was_there_before_the_day_waits_from_its_beginning_on() -> None:
+    placing = Placing(begin=1000.0)
+    owners = [
+        Workload(uid=uid, namespace="shop", name=uid, qos=QosClass.SHARED, containers=()) for uid in ("a", "b", "c")
+    ]
+    for owner in owners:
+        placing.see(Submitted(at=100.0, source="", workload=owner), 0.0)
+    for owner, at in zip(owners, (400.0, 1060.0, 1120.0), strict=True):
+        placement = Placement(workload=owner, charged={})
+        placing.see(Placed(at=at, source="", node="n1", placement=placement, reason=""), 0.0)
+    assert placing.waits(3700.0) == {"owners": (60.0, 120.0)}

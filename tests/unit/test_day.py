@@ -257,6 +257,22 @@ def test_workloads_are_submitted_when_due_with_a_root_line_in_their_trail() -> N
     assert submitted(machine.handle(Tick(120.0, "advance"))) == ["shared_cores-2", "reclaimed_cores-2"]
 
 
+def test_the_first_owners_may_be_there_before_the_day_begins() -> None:
+    day = Day(name="d", start=1000.0, length=4000.0, submissions=tuple(
+        Submission(at, msgspec.structs.replace(a_workload(qos), uid=uid)) for at, uid, qos in (
+            (0.0, "first", QosClass.SHARED), (60.0, "second", QosClass.SHARED), (90.0, "guest", QosClass.RECLAIMED),
+            (900.0, "late", QosClass.SHARED),
+        )
+    ))  # fmt: skip
+    machine = synced(Settings(ahead=300.0, settle=120.0), day)
+    assert submitted(machine.handle(Tick(690.0, "advance"))) == []
+    assert submitted(machine.handle(Tick(705.0, "advance"))) == ["first"]
+    assert submitted(machine.handle(Tick(999.0, "advance"))) == ["second"]
+    assert submitted(machine.handle(Tick(1090.0, "advance"))) == ["guest"]
+    assert submitted(machine.handle(Tick(1899.0, "advance"))) == []
+    assert submitted(machine.handle(Tick(1900.0, "advance"))) == ["late"]
+
+
 def test_the_baseline_submits_no_guest() -> None:
     machine = synced(Settings(guests=False), a_day())
     assert submitted(machine.handle(Tick(600.0, "advance"))) == ["shared_cores-0", "shared_cores-1", "shared_cores-2"]

@@ -55,6 +55,7 @@ class Settings(DaySettings, frozen=True, kw_only=True):
     step: Annotated[Seconds, Meta(gt=0)] = MINUTE  # clock seconds between two steps of the model
     report_every: Annotated[int, Meta(ge=1)] = 1  # steps between two reports
     guests: bool = True  # whether reclaimed_cores workloads of the day are submitted; false: the online-only baseline
+    ahead: Annotated[Seconds, Meta(ge=0)] = 0.0  # so long before the day the owners of its first minutes are submitted
     pending_guests: Annotated[int, Meta(ge=1, le=10_000)] = 150  # guests waiting for a node, at most
     submit_burst: Annotated[int, Meta(ge=1, le=10_000)] = 500  # submissions per step, at most
     remember: Annotated[int, Meta(ge=100)] = 100_000  # ended workloads remembered, at most

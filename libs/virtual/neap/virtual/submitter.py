@@ -2,6 +2,9 @@
 
 What was submitted before a restart is known from the workload events themselves. Guests are held back while too many
 wait for a node: an endless backlog would only fill the queue. They keep their order.
+
+A day that passes quickly may have its first owners `ahead` of it: a cluster's owners are there before midnight, and a
+second in which they all start is a quarter of an hour of such a day.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class SubmitterMachine:
     def _submit(self, at: Seconds) -> list[Instruction]:
         acts: list[Instruction] = []
         most = 2 * self._settings.submit_burst  # two instructions each
-        while self._ahead and self._day.start + self._ahead[0].at <= at and len(acts) < most:
+        while self._ahead and self._due(self._ahead[0]) <= at and len(acts) < most:
             submission = self._ahead.popleft()
             if submission.workload.uid in self._known:
                 continue
@@ -69,6 +72,10 @@ class SubmitterMachine:
         while self._held_back and len(self._waiting) < self._settings.pending_guests and len(acts) < most:
             acts += self._told(self._held_back.popleft(), at)
         return acts
+
+    def _due(self, submission: Submission) -> Seconds:
+        first = submission.at <= self._settings.settle and not submission.is_guest
+        return self._day.start + submission.at - self._settings.ahead * first
 
     def _told(self, submission: Submission, at: Seconds) -> list[Instruction]:
         workload = submission.workload

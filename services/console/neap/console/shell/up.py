@@ -30,7 +30,7 @@ from neap.console.core.summary import DayOutcome, PlannerPart, as_json, plain_ta
 from neap.console.shell import screen
 from neap.console.shell.reading import JOURNAL, OUT, URL_FILE
 from neap.console.shell.stack import ROOMS, Stack, spawn
-from neap.console.shell.watcher import Watcher
+from neap.console.shell.watcher import Placing, Watcher
 from neap.virtual.pace import PAST_DAYS, day_settings, lean_settings, planner_settings
 from neap.virtual.past import story
 from neap.virtual.settings import NOMINAL_START
@@ -109,7 +109,7 @@ async def _day(ask: Ask) -> DayOutcome:
     async with _simulated(ask, "online-only", ask.nodes) as alone:
         async with _running(ask, tell) as (bus, broken):
             with (folder / JOURNAL).open("wb") as journal:
-                watcher = Watcher(bus, stopwatch, journal)
+                watcher = Watcher(bus, stopwatch, journal, placing=Placing(NOMINAL_START))
                 report = await _watch(watcher, ask, broken, alone)
         tell(f"the day is over; the same day on {few} nodes without and with the planner (simulated)")
         async with _simulated(ask, "neap", few) as without, _simulated(ask, "neap+planner", few) as planned:
@@ -168,6 +168,7 @@ def _settings(ask: Ask) -> list[str]:
     settings = day_settings(nodes=ask.nodes, seed=ask.seed, length=ask.hours * HOUR, spread=SPREAD)
     return [
         *settings,
+        f"virtual.ahead={LEAD * ask.speed}",
         *lean_settings(),
         *(planner_settings() if ask.planner else ()),
         *([f"virtual.file={ask.day}"] if ask.day else []),
@@ -225,7 +226,7 @@ def _outcome(
         "Owners follow CPU curves of Alibaba 2018 and Google 2019, guests and GPU pods the shapes of Alibaba's GPU trace.",
         "Kernels, kubelet and request latency (M/M/c over the cores a pod could get; no SMT or cache effects) are modelled;",
         "neap's services, NATS and their messages are real; the day of owners alone was lived in virtual time.",
-        "Waits count who still waits at the end of the day as well.",
+        "The first owners are submitted before the day begins. Waits count who still waits at its end as well.",
         *(
             ("The day with guests ran with a planner that was told a simulated record of the days before.",)
             * ask.planner

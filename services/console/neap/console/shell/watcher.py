@@ -25,8 +25,9 @@ from neap.console.core.progress import Progress
 
 @dataclass
 class Placing:
-    """How long first attempts waited (seconds of the day), and how many were placed in each real second."""
+    """How long first attempts waited (seconds of the day, from `begin` on), and how many were placed in each real second."""
 
+    begin: Seconds = 0.0
     waiting: dict[str, tuple[Seconds, str]] = field(default_factory=dict)  # by uid: since when, and its kind
     waited: dict[str, list[Seconds]] = field(default_factory=dict)  # by kind of workload
     per_second: Counter[int] = field(default_factory=Counter)
@@ -36,7 +37,7 @@ class Placing:
         match message:
             case Submitted(at=at, workload=workload):
                 if workload.attempt == 1:
-                    self.waiting.setdefault(workload.uid, (at, _kind(workload)))
+                    self.waiting.setdefault(workload.uid, (max(at, self.begin), _kind(workload)))
             case Ended(uid=uid):
                 self.waiting.pop(uid, None)
             case Placed(at=at, placement=placement):
