@@ -21,7 +21,7 @@ from neap.common.model.qos import QosClass
 from neap.common.model.resource import RECLAIMED_CPU
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import ContainerUsage, NodeUsage, Reports, ReportsRequest
-from neap.common.runtime.machine import Arrived, Done, Failed, Instruction, Put, Synced, Tick
+from neap.common.runtime.machine import Arrived, Decide, Done, Failed, Instruction, Put, Synced, Tick
 from neap.common.runtime.remembering import TellMemory
 from neap.common.units import GIB, KIB
 from neap.reporter.core.recent import MOST, PAGE, Recent
@@ -205,6 +205,21 @@ def test_the_ledger_comes_in_its_order_whatever_the_clocks_of_schedulers_say() -
     machine.handle(Done(20.1, asked, missed))
     machine.validate()
     assert sorted(machine.memory.pods) == ["a", "b"]
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["lived again", "nobody answers"])
+def test_nobody_is_advised_before_being_placed(answered: bool) -> None:
+    """Reports come every few seconds, and whoever is placed between two of them is not known to the first."""
+    before, advice = a_life(until=8)
+    machine, (asked,) = an_advisor(before.memory, advice, at=20.0, ledger=(*LEDGER, placed(OWN, at=12.9)))
+    reports = tuple(a_report(at) for at in range(9, 21))
+    for report in reports:
+        machine.handle(Arrived(20.0, report))
+    answer = Reports(reports=reports, complete=True)
+    done = Done(20.1, asked, answer) if answered else Failed(20.1, asked, "nobody serves it", may_retry=False)
+    (line,) = [one.entry for one in machine.handle(done) if isinstance(one, Decide) and one.entry.what == "advised"]
+    assert line.about.name == "d"
+    assert 12.9 <= line.at <= 20.1
 
 
 # -- what is kept, and what is said of it ----------------------------------------------------------------------------

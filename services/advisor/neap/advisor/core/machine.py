@@ -25,7 +25,17 @@ from neap.advisor.core.policy import HeadroomView, Policy
 from neap.advisor.core.refusing import refuse
 from neap.advisor.core.saying import Saying
 from neap.advisor.core.tuning import chosen, tunable, tune_tracks
-from neap.advisor.core.waking import AskReports, Waking, go_back, go_on, hold_to, most_of, offer_again, take_over
+from neap.advisor.core.waking import (
+    AskReports,
+    Waking,
+    go_back,
+    go_on,
+    hold_to,
+    most_of,
+    offer_again,
+    take_over,
+    told_now,
+)
 from neap.advisor.metrics import IGNORED, STALE
 from neap.advisor.settings import Settings
 from neap.common.contract.catalogue import ADVICE, APART, HEADROOM, PLACEMENTS, PROFILES
@@ -224,7 +234,7 @@ class AdvisorMachine:
         elif self._waking.is_asking:
             said += [TellMemory("memory.gap", f"the reporter does not tell all reports since then: {gap}")]
         for usage in self._waking.over(at - self._patience):
-            said += self._hear_usage(min(at, usage.at), usage)  # an old one is no silence
+            said += told_now(self._hear_usage(min(at, usage.at), usage), at)  # an old one is no silence
         return [*said, *self._advise(at)]
 
     def _relive(self, at: Seconds, told: Reports) -> Sequence[Instruction]:
@@ -248,7 +258,7 @@ class AdvisorMachine:
         mind.told = remembered.pods_again(mind.tracks, memory, by_pod(heard.usage.containers), cpus=len(layout.usable))
         self._profiles.foretell(self._pods, mind.tracks, heard.usage.at, settings.believe_reports)
         said: list[Instruction] = []
-        for happened in since:
+        for when, happened in since:
             match happened:
                 case NodeUsage():
                     said += self._tick(happened.at - settings.period)  # none may have come for long
@@ -259,7 +269,7 @@ class AdvisorMachine:
                 case Headroom():
                     offer_again(mind, happened, most)
                 case Placed() | Released() | Checkpoint():  # by another's clock
-                    said += self._hear_entry(mind.heard.usage.at, happened)
+                    said += self._hear_entry(max(mind.heard.usage.at, min(at, when)), happened)
         self._saying.relived(advice, offered)
         if mind.neighbours.pairs != pairs:
             mind.neighbours = neighbours.untold(mind.neighbours)

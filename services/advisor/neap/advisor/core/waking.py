@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from neap.advisor.core import remembered
 from neap.advisor.core.hearing import Heard
 from neap.advisor.core.layout import Layout
@@ -36,7 +38,7 @@ from neap.common.model.placement import Checkpoint, LedgerEntry, Placed, Placeme
 from neap.common.model.resource import RECLAIMED_CPU, RECLAIMED_MEMORY
 from neap.common.model.topology import NodeTopology
 from neap.common.model.usage import NodeUsage, Reports, ReportsRequest
-from neap.common.runtime.machine import Instruction
+from neap.common.runtime.machine import Decide, Instruction
 from neap.common.units import Seconds
 
 STORED: Final = (TOPOLOGY, PLACEMENTS, ADVICE, HEADROOM, POLICY, NODES)  # what must be known before anything is decided
@@ -126,13 +128,13 @@ class Waking:
         later = next((n for n, (seq, _) in enumerate(self._entries) if seq > known > 0), len(self._entries))
         return max(later, 1) if self._entries and isinstance(self._entries[0][1], Checkpoint) else later
 
-    def since(self, told: Reports, advice: NodeAdvice | None) -> list[Happened]:
-        """All that happened, in order; of one moment reports before entries, and words last."""
+    def since(self, told: Reports, advice: NodeAdvice | None) -> list[tuple[Seconds, Happened]]:
+        """All that happened, and when, in order; of one moment reports before entries, and words last."""
         reports = {report.seq: report for report in (*told.reports, *self._reports)}
         words = [said for said in (advice, self.offered) if said is not None]
         happened: list[tuple[Seconds, Happened]] = [(one.at, one) for one in reports.values()]
         happened += [*self._missed(advice), *((one.at, one) for one in words)]
-        return [one for _, one in sorted(happened, key=_moment)]
+        return sorted(happened, key=_moment)
 
     def _missed(self, advice: NodeAdvice | None) -> Iterator[tuple[Seconds, LedgerEntry]]:
         """The entries since then, and when: by another's clock, so their order counts first.
@@ -222,3 +224,9 @@ def offer_again(mind: Mind, said: Headroom, most: Mapping[str, int]) -> None:
 def most_of(topology: NodeTopology, layout: Layout) -> dict[str, int]:
     """The most of each kind that this machine can lend."""
     return {RECLAIMED_CPU: 1000 * len(layout.usable), RECLAIMED_MEMORY: capacity_of(topology)}
+
+
+def told_now(said: Sequence[Instruction], at: Seconds) -> Iterator[Instruction]:
+    """Reports of a while ago are heard with the ledger of today: what comes of it is decided now, and told as of now."""
+    for one in said:
+        yield replace(one, entry=msgspec.structs.replace(one.entry, at=at)) if isinstance(one, Decide) else one
