@@ -29,15 +29,17 @@ STEPS = 400
 
 @asynccontextmanager
 async def planner(url: str) -> AsyncIterator[Record]:
-    """A life; yields what it remembers."""
+    """A life; yields what it remembers once it has read all of that: a record comes in several pages."""
     own = await connect(url, name="planner")
     await own.ensure(STREAMS, CHANNELS)
     stop, outside = asyncio.Event(), Outside(bus=own, clock=wall_clock(), host=MemoryHost(), tracer=NoTracer())
     service = wire(Settings(), outside)
     running = asyncio.ensure_future(run_service(service, outside, stop=stop, count=lambda *_: None))
-    assert isinstance(service.machine, PlannerMachine)
+    machine = service.machine
+    assert isinstance(machine, PlannerMachine)
     try:
-        yield service.machine._desks["history"]  # type: ignore[misc]
+        await until(lambda: machine.is_synced)
+        yield machine._desks["history"]  # type: ignore[misc]
     finally:
         stop.set()
         await running

@@ -99,6 +99,25 @@ def test_what_is_overtaken_takes_no_room_and_the_rest_waits_for_it() -> None:
     run(main())
 
 
+def test_once_it_is_full_it_is_filled_again_when_half_of_it_is_free_in_the_order_of_those_who_wait() -> None:
+    async def main() -> None:
+        inbox, came = Inbox(most=4), list[int]()
+
+        async def come(number: int) -> None:
+            await inbox.post(Arrived(0.0, number))
+            came.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(8):
+                group.create_task(come(number))
+            for left, expected in ((1, 4), (2, 6), (3, 6), (4, 8)):
+                inbox.done(await inbox.next())
+                await asyncio.sleep(0.1)
+                assert came == list(range(expected)), f"after {left} were handled"
+
+    run(main())
+
+
 def test_a_timer_has_one_tick_waiting() -> None:
     async def main() -> None:
         inbox = Inbox()

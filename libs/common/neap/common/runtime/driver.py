@@ -8,7 +8,7 @@ led to is done, and comes back if something could not be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -113,6 +113,16 @@ class Driver:
         if self._validate:
             self._service.machine.validate()
         self._journal.write(self._service.name, self._service.node, event, instructions)
+        if instructions or delivery is not None or self._outside.tracer.enabled:
+            await self._carry_out(instructions, waiting, group)
+        self.handled += 1
+        self.handling_seconds += stopwatch() - started
+        self.busy_since = None
+
+    async def _carry_out(self, instructions: Sequence[Instruction], waiting: Waiting, group: asyncio.TaskGroup) -> None:
+        """What an event led to, and its acknowledgement."""
+        event, delivery = waiting.event, waiting.delivery
+        assert event is not None
         batch, context = Batch(waiting=1), self._trace(event, instructions, waiting.cause)
         token = current.set(context)
         try:
@@ -134,9 +144,6 @@ class Driver:
         if delivery is not None:
             later = next((item.delay for item in instructions if isinstance(item, Later)), None)
             group.create_task(_settle(delivery, batch, later))
-        self.handled += 1
-        self.handling_seconds += stopwatch() - started
-        self.busy_since = None
 
     async def _beside(self, instruction: Instruction, batch: Batch, context: SpanContext | None) -> None:
         """An effect that takes its time."""

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from neap.common.contract.channel import Address, Channel
-from neap.common.runtime.machine import Done, Event, Failed, Instruction, Machine
+from neap.common.runtime.machine import Arrived, Done, Event, Failed, Instruction, Machine
 
 UNANSWERED: Final = 4096  # instructions whose answers a replay waits for
 
@@ -97,8 +97,8 @@ def plain(value: Any) -> Any:
         return value.subject
     if isinstance(value, Channel):
         return value.title()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Arrived) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        fields = {name: plain(getattr(value, name)) for name in _names(value)}
         said = getattr(value, "message", None)
         of = {"of": type(said).__name__} if isinstance(said, msgspec.Struct) else {}
         return {"is": type(value).__name__} | of | fields
@@ -107,6 +107,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return msgspec.to_builtins(value, enc_hook=str, str_keys=True, order="deterministic")
+
+
+def _names(value: Any) -> Sequence[str]:
+    return value.__struct_fields__ if isinstance(value, Arrived) else [item.name for item in dataclasses.fields(value)]
 
 
 def _key(key: Any) -> str:

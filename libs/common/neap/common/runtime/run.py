@@ -91,9 +91,10 @@ class Running:
 
     def _event(self, route: On | Watch | Follow | Consume, item: Any) -> Event:
         now, channel = self._outside.clock.now(), route.only.channel
+        if isinstance(item, Received):
+            trace = item.headers.get("traceparent", "") if item.headers else ""
+            return Arrived(now, item.message, item.subject, item.seq, item.redelivered, trace)
         match item:
-            case Received(subject=subject, message=message, seq=seq, headers=headers, redelivered=redelivered):
-                return Arrived(now, message, subject, seq, redelivered, headers.get("traceparent", ""))
             case Deleted(subject=subject):
                 return Gone(now, channel, subject)
             case Lost(count=count):

@@ -209,7 +209,7 @@ class Rerun:
             case Arrived(message=Started() | Ended() as said) if (said.uid, said.attempt) in self._facts.lives:
                 self._lived(event, said)
             case Arrived(message=DeviceState() as state):
-                self._feed(replace(event, message=msgspec.structs.replace(state, refused={})))
+                self._feed(msgspec.structs.replace(event, message=msgspec.structs.replace(state, refused={})))
             case _:
                 self._feed(event)
 
@@ -222,7 +222,7 @@ class Rerun:
         elif placed is None:
             self._moved.add(run)
         elif run not in self._moved:
-            self._feed(replace(event, message=msgspec.structs.replace(said, node=placed.node)))
+            self._feed(msgspec.structs.replace(event, message=msgspec.structs.replace(said, node=placed.node)))
 
     def _entry(self, event: Arrived[Any], entry: Placed | Released | Checkpoint) -> None:
         if _text(entry) in self._facts.own:
@@ -236,7 +236,7 @@ class Rerun:
             self._hear(len(self._unheard), event.at)
             self._seq += 1
             self._last[entry.node] = self._seq
-            self._feed(replace(event, seq=self._seq))
+            self._feed(msgspec.structs.replace(event, seq=self._seq))
 
     # -- the own ledger ----------------------------------------------------------------------------------------------
 

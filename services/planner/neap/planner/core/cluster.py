@@ -77,7 +77,9 @@ class Node:
 
 
 class Cluster:
-    """See module docstring."""
+    """See module docstring. `news`: the messages it folds."""
+
+    news: Final = (Placed, Released, Checkpoint, Started, Ended, NodeTopology, NodeObject)
 
     def __init__(self) -> None:
         self.pods: dict[str, Pod] = {}  # by uid

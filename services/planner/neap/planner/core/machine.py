@@ -6,14 +6,16 @@ tick "sizing" ─► the desk of that name plans
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from neap.common.contract.channel import Channel
 from neap.common.runtime.machine import Arrived, Event, Instruction, Synced, Tick
 from neap.planner.core.cluster import Cluster
 from neap.planner.core.desk import Desk
 from neap.planner.core.wishes import Wishes
+
+Hear: TypeAlias = Callable[[Event], Sequence[Instruction] | None]
 
 
 class PlannerMachine:
@@ -24,7 +26,7 @@ class PlannerMachine:
     ) -> None:
         self._wishes, self._cluster, self._desks = wishes, cluster, desks
         self._unread = list(stored)
-        self._listening: dict[type, tuple[Desk, ...]] = {}  # by type of message
+        self._listening: dict[type | None, tuple[Hear, ...]] = {}  # by type of message; None: any other event
 
     @property
     def is_synced(self) -> bool:
@@ -38,19 +40,18 @@ class PlannerMachine:
         if isinstance(event, Synced) and event.channel in self._unread:
             self._unread.remove(event.channel)
         said = [*self._wishes.hear(event)]
-        self._cluster.hear(event)
-        for desk in self._concerned(event):
-            said += desk.hear(event)
+        for hear in self._concerned(event):
+            said += hear(event) or ()
         return said
 
-    def _concerned(self, event: Event) -> Iterable[Desk]:
-        if not isinstance(event, Arrived):
-            return self._desks.values()
-        kind = type(event.message)
-        listening = self._listening.get(kind)
-        if listening is None:
-            listening = self._listening[kind] = tuple(desk for desk in self._desks.values() if kind in desk.news)
-        return listening
+    def _concerned(self, event: Event) -> Sequence[Hear]:
+        kind = type(event.message) if isinstance(event, Arrived) else None
+        concerned = self._listening.get(kind)
+        if concerned is None:
+            first = (self._cluster.hear,) if kind is None or kind in Cluster.news else ()
+            desks = (desk.hear for desk in self._desks.values() if kind is None or kind in desk.news)
+            concerned = self._listening[kind] = (*first, *desks)
+        return concerned
 
     def validate(self) -> None:
         """See Machine."""

@@ -5,7 +5,8 @@
     cpu-17-2        a stretch of windows (mod those of the ring) of a block of rows; rings cpu, memory, day, weeks, fortnight
     past-0          lines of the past that were told
 
-A page is a MessagePack struct, compressed where that is worth it. It is decoded whole before anything of it is used;
+A page is a MessagePack struct, compressed where that is worth it; of a ring each plane by itself, since how often it was
+used is worth it and how much seldom is. It is decoded whole before anything of it is used;
 another layout, a page cut short or of another shape raises InputError, and nothing has changed.
 """
 
@@ -95,6 +96,7 @@ class RingPart(msgspec.Struct, frozen=True, kw_only=True, tag="ring"):
     newest: int  # window of the ring, then
     length: float  # of a window, seconds
     planes: dict[str, bytes]
+    small: list[str] = []  # planes that are compressed by themselves
 
 
 class Lines(msgspec.Struct, frozen=True, kw_only=True, tag="past"):
@@ -111,9 +113,13 @@ _DECODER: Final = msgspec.msgpack.Decoder(Page)
 
 def packed(name: str, page: Page, rows: int, at: Seconds) -> HistoryPage:
     """A page as it goes on the bus."""
-    raw = _ENCODER.encode(page)
-    small = zlib.compress(raw, LEVEL)
-    what = SMALL + small if len(small) < WORTH * len(raw) else RAW + raw
+    if isinstance(page, RingPart):
+        found = {plane: small for plane, raw in page.planes.items() if (small := _squeezed(raw)) is not None}
+        what = RAW + _ENCODER.encode(msgspec.structs.replace(page, planes=page.planes | found, small=list(found)))
+    else:
+        raw = _ENCODER.encode(page)
+        small = _squeezed(raw)
+        what = RAW + raw if small is None else SMALL + small
     return HistoryPage(at=at, source=SOURCE, page=name, version=VERSION, rows=rows, what=what)
 
 
@@ -128,16 +134,29 @@ def unpacked(message: HistoryPage) -> Page:
     kind, content = message.what[:1], message.what[1:]
     try:
         if kind == SMALL:
-            unzip = zlib.decompressobj()
-            content = unzip.decompress(content, LARGEST)
-            if not unzip.eof:
-                raise InputError(f"history page {message.page}: cut short, or longer than {LARGEST} bytes")
+            content = _loosened(content)
         elif kind != RAW:
             raise InputError(f"history page {message.page}: begins with {kind!r}")
         page: Page = _DECODER.decode(content)
-    except (zlib.error, msgspec.MsgspecError, UnicodeError) as error:
+        if isinstance(page, RingPart) and page.small:
+            found = {plane: _loosened(page.planes[plane]) for plane in page.small}
+            page = msgspec.structs.replace(page, planes=page.planes | found, small=[])
+    except (zlib.error, msgspec.MsgspecError, UnicodeError, KeyError, ValueError) as error:
         raise InputError(f"history page {message.page}: {error}") from None
     return page
+
+
+def _squeezed(raw: bytes) -> bytes | None:
+    small = zlib.compress(raw, LEVEL)
+    return small if len(small) < WORTH * len(raw) else None
+
+
+def _loosened(small: bytes) -> bytes:
+    unzip = zlib.decompressobj()
+    raw = unzip.decompress(small, LARGEST)
+    if not unzip.eof:
+        raise ValueError(f"cut short, or longer than {LARGEST} bytes")
+    return raw
 
 
 def floats(content: bytes, *shape: int) -> Values:

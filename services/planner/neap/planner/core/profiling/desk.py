@@ -26,19 +26,15 @@ from neap.common.model.past import PastUsage
 from neap.common.model.placement import Checkpoint, Placed, Released
 from neap.common.model.profile import (
     CLASSES,
-    DISK_IO,
-    MEMORY_BANDWIDTH,
     Baseline,
     MachineTypes,
     Observation,
     ProfileAnswer,
     ProfileRequest,
     ServiceProfile,
-    Window,
     class_key,
     sentinel,
 )
-from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Delete, Event, Gone, Instruction, Put, Synced
 from neap.common.units import HOUR, Seconds
@@ -60,18 +56,7 @@ LEFT_OUT: Final = "neap_planner_profile_samples_left_out_total"
 TOLD: Final = "neap_planner_profiles_told_total"
 UNNAMEABLE: Final = "neap_planner_profiles_unnameable_total"
 
-_PACKING: Final = lean.Packing(
-    ServiceProfile(
-        at=1.7e9, source=SOURCE, key="/Deployment/", version="",
-        observations=tuple(
-            Observation(
-                kind=kind, machine="", windows=(Window(start=1.7e9, containers={"main": 1e6}),), pod_hours=1.0, spread=0.1
-            )
-            for kind in (DISK_IO, MEMORY_BANDWIDTH)
-        ),
-        portrait={CPU: (1000.0,), MEMORY: (1e9,)}, used={CPU: 1000.0, MEMORY: 1e9}, swing={CPU: (1.0,)},
-    )
-)  # fmt: skip
+_PACKING: Final = lean.Packing(ServiceProfile)
 
 
 class Profiling:
