@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from neap.common.kube.spd import observations_of, status_of
 from neap.common.model.profile import MEMORY_BANDWIDTH, MachineType, Observation, ServiceProfile, Window
 from neap.console.core.descriptor import descriptor, read
+from neap.planner.core.lean import Packing
 from neap.planner.core.profiling.judging import judge, percentile, spread_of
 from neap.planner.core.profiling.portrait import HOURS, MOST_SWING, parts_of, portrait_of, swing_of
 from neap.planner.core.profiling.version import is_news, versioned
@@ -161,3 +162,12 @@ def test_a_version_is_the_content_and_nothing_else(one: ServiceProfile, other: S
     assert versioned(replace(one, at=at, source="else", version="x")).version == versioned(one).version
     assert (versioned(one).version == versioned(other).version) == (one == other)
     assert not is_news(one, one, 0.1)
+
+
+@given(profiles(), profiles())
+def test_what_is_kept_is_what_was_told_in_a_hurry_or_not(like: ServiceProfile, told: ServiceProfile) -> None:
+    packing = Packing(like)
+    loose, packed = packing.loose(told), packing.packed(told)
+    assert packing.unpacked(loose) == packing.unpacked(packed) == packing.unpacked(packing.tight(loose)) == told
+    assert packing.tight(packed) == packed
+    assert packing.tight(loose) != loose

@@ -58,7 +58,7 @@ class Inbox:
     def __init__(self, most: int = MOST, turns: Turns | None = None) -> None:
         self._turns = turns or Turns()
         self._waiting: deque[Waiting] = deque()
-        self._room, self._enough = most, (most + 1) // 2
+        self._room, self._enough = most, (most + 1) // 2  # what is left, and what has to be for others to come in
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._posted = asyncio.Event()

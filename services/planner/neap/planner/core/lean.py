@@ -7,11 +7,12 @@ zones and devices of a node.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from sys import intern
 from typing import Any, Final, Generic, TypeVar, cast
 
-from msgspec import Struct, msgpack
+from msgspec import Struct, json, msgpack
 from msgspec.structs import replace
 
 from neap.common.model.placement import Placement
@@ -24,7 +25,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 FULL_EVERY: Final = 10  # reports of which one is full, as reporters are set
 MOST: Final = 50_000  # different things that are remembered to be shared; then it begins anew
-_ENCODER: Final = msgpack.Encoder()
+_ZLIB: Final = b"\x78"  # with which no message in MessagePack begins: that is the number 120
 NOTHING: Final[dict[str, Any]] = {}
 NO_ZONES: Final = Zone(kind=ZoneKind.MACHINE, index=0)
 
@@ -124,14 +125,33 @@ def completed(told: NodeUsage, full: NodeUsage | None) -> NodeUsage | None:
 
 
 class Packing(Generic[S]):
-    """Messages of one type that are seldom looked at again, in the half of the memory."""
+    """Messages of one type that are seldom looked at again, as a quarter of their JSON. `like`: one that is usual.
 
-    def __init__(self, kind: type[S]) -> None:
-        self._decoder, self.packed = msgpack.Decoder(kind), _ENCODER.encode
+    A restart tells 100,000 at once: such are kept loosely, which is ten times as quick, and packed one by one later.
+    """
 
-    def unpacked(self, packed: bytes) -> S:
-        """As it was told."""
-        return self._decoder.decode(packed)
+    def __init__(self, like: S) -> None:
+        self._decoder, self._like = json.Decoder(type(like)), json.encode(like)
+        self._loose = msgpack.Decoder(type(like))
+
+    def loose(self, told: S) -> bytes:
+        """One message, in the half of its memory. 3 µs."""
+        return msgpack.encode(told)
+
+    def packed(self, told: S) -> bytes:
+        """One message. 25 µs."""
+        packer = zlib.compressobj(1, zdict=self._like)
+        return packer.compress(json.encode(told)) + packer.flush()
+
+    def tight(self, kept: bytes) -> bytes:
+        """What is kept, packed if it is not."""
+        return kept if kept.startswith(_ZLIB) else self.packed(self.unpacked(kept))
+
+    def unpacked(self, kept: bytes) -> S:
+        """As it was told. 25 µs."""
+        if not kept.startswith(_ZLIB):
+            return self._loose.decode(kept)
+        return self._decoder.decode(zlib.decompressobj(zdict=self._like).decompress(kept))
 
 
 def _content(told: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

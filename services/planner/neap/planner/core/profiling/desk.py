@@ -26,15 +26,19 @@ from neap.common.model.past import PastUsage
 from neap.common.model.placement import Checkpoint, Placed, Released
 from neap.common.model.profile import (
     CLASSES,
+    DISK_IO,
+    MEMORY_BANDWIDTH,
     Baseline,
     MachineTypes,
     Observation,
     ProfileAnswer,
     ProfileRequest,
     ServiceProfile,
+    Window,
     class_key,
     sentinel,
 )
+from neap.common.model.resource import CPU, MEMORY
 from neap.common.model.usage import NodeUsage
 from neap.common.runtime.machine import Arrived, Count, Delete, Event, Gone, Instruction, Put, Synced
 from neap.common.units import HOUR, Seconds
@@ -56,7 +60,18 @@ LEFT_OUT: Final = "neap_planner_profile_samples_left_out_total"
 TOLD: Final = "neap_planner_profiles_told_total"
 UNNAMEABLE: Final = "neap_planner_profiles_unnameable_total"
 
-_PACKING: Final = lean.Packing(ServiceProfile)
+_PACKING: Final = lean.Packing(
+    ServiceProfile(
+        at=1.7e9, source=SOURCE, key="/Deployment/", version="",
+        observations=tuple(
+            Observation(
+                kind=kind, machine="", windows=(Window(start=1.7e9, containers={"main": 1e6}),), pod_hours=1.0, spread=0.1
+            )
+            for kind in (DISK_IO, MEMORY_BANDWIDTH)
+        ),
+        portrait={CPU: (1000.0,), MEMORY: (1e9,)}, used={CPU: 1000.0, MEMORY: 1e9}, swing={CPU: (1.0,)},
+    )
+)  # fmt: skip
 
 
 class Profiling:
@@ -113,7 +128,7 @@ class Profiling:
             return  # nobody's
         service = self._cluster.services.get(profile.key)
         key = service.key if service is not None else profile.key  # one string for all
-        self._told[key] = _PACKING.packed(profile)
+        self._told[key] = _PACKING.loose(profile) if self._unread else _PACKING.packed(profile)
         if profile.source == SOURCE and not key.startswith(CLASSES):
             self._ours[key] = None
         else:
@@ -155,6 +170,8 @@ class Profiling:
 
     def _review(self, key: str, at: Seconds) -> list[Instruction]:
         self._measured.close(key, at)
+        if (told := self._told.get(key)) is not None:
+            self._told[key] = _PACKING.tight(told)
         service = self._cluster.services.get(key)
         has_pods = service is not None and bool(service.uids)
         if not has_pods and at - self._last(key) > self._settings(key).forget:

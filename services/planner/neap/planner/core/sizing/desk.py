@@ -164,6 +164,7 @@ class SizingDesk:
             if mine is None or at < mine.due:
                 continue
             mine.due = at + settings.every
+            mine.tighten()
             yield key
             left -= 1
             if left <= 0:
@@ -318,7 +319,7 @@ class SizingDesk:
 
     def _note(self, key: str, now: Recommendation) -> None:
         """This is what was told last."""
-        self._kept.setdefault(key, Kept()).told = now
+        self._kept.setdefault(key, Kept()).tell(now, loosely=not self._is_read)
         if now.state == applying.APPLYING:
             self._guarded[key] = None
         else:
