@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from neap.common.runtime.clock import loop_clock
 from neap.common.runtime.journal import Recording, replay
