@@ -168,6 +168,8 @@ class World:
         self.trail: dict[str, Decide] = {}
         self._hearing = False
         self.starts = True  # nodes confirm what they run
+        self.holds_answers = False  # appends travel until `answer`
+        self._travelling: list[Append] = []
         self.instructions: list[Instruction] = []
         self.start()
 
@@ -189,9 +191,17 @@ class World:
                     case Emit(to=to, message=message, id=id):
                         self.streams.emit(to.subject, message, id)
                     case Append():
-                        self.tell(Done(self.at, instruction, self.streams.append(instruction)))
+                        self._travelling.append(instruction)
+                        if not self.holds_answers:
+                            self.answer()
             self.machine.validate()
         self.hear()
+
+    def answer(self) -> None:
+        """What travels is stored, and answered."""
+        while self._travelling:
+            append = self._travelling.pop(0)
+            self.tell(Done(self.at, append, self.streams.append(append)))
 
     def hear(self) -> None:
         """What was stored reaches the scheduler, one at a time."""

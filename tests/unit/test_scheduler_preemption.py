@@ -62,6 +62,19 @@ def test_an_owner_gets_the_place_of_the_least_important_guests_and_of_no_more_th
     assert {"old", "dear"} <= set(world.streams.held["n1"])
 
 
+def test_a_guest_that_was_still_being_placed_leaves_as_soon_as_it_can_be_asked() -> None:
+    world = a_world()
+    world.holds_answers = True
+    world.submit(a_gpu_guest("g", 95))
+    world.submit(an_owner("owner", gpu=(60, 1000)))
+    world.pass_time(0.2)
+    assert asked(world) == []
+    world.holds_answers = False
+    world.answer()
+    world.pass_time(1)
+    assert [one.victims for one in asked(world)] == [("g",)]
+
+
 def test_nobody_else_gets_the_place_that_is_kept() -> None:
     world = a_world()
     world.submit(a_gpu_guest("g", 95))

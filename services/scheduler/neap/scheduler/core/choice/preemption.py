@@ -31,6 +31,7 @@ from msgspec import Meta
 from neap.common.model.placement import Placement
 from neap.common.model.protection import PROTECTED_LABELS, PROTECTED_OWNERS, family, may_leave, minimum
 from neap.common.model.resource import GPU_CORE, GPU_MEMORY
+from neap.common.model.workload import Workload
 from neap.common.units import Seconds
 from neap.scheduler.core.choice.cycle import Cycle
 from neap.scheduler.core.choice.framework import Parts, Policy
@@ -85,7 +86,7 @@ def placement_of(pod: Pod, parts: Parts) -> Placement:
 
 
 class Preemption:
-    """See module docstring. `is_leaving`: whether a guest's release is under way already."""
+    """See module docstring. `is_under_way`: whether a guest is still being placed, or leaves already."""
 
     def __init__(
         self,
@@ -94,10 +95,10 @@ class Preemption:
         policies: Sequence[Policy],
         ledgers: Ledgers,
         settings: PreemptionSettings,
-        is_leaving: Callable[[str], bool],
+        is_under_way: Callable[[str], bool],
     ) -> None:
         self._table, self._cycle, self._policies, self._ledgers = table, cycle, tuple(policies), ledgers
-        self._settings, self._is_leaving = settings, is_leaving
+        self._settings, self._is_under_way = settings, is_under_way
 
     def plan(self, pod: Pod, closed: Collection[str] = ()) -> Plan | None:
         """The best place of all looked at; `closed` nodes are not. Changes nothing."""
@@ -110,6 +111,15 @@ class Preemption:
                 if len(plans) >= self._settings.choices:
                     break
         return min(plans, key=lambda pair: pair[0])[1] if plans else None
+
+    def is_early(self, pod: Pod) -> bool:
+        """Whether a guest that might leave for it is still being placed: who is on no ledger cannot be asked."""
+        for node in (self._table.names[row] for row in self._screen(pod)):
+            held = self._ledgers.of(node).held
+            for uid, placement in self._table.charges(node).items():
+                if uid not in held and self._is_under_way(uid) and self._may_leave(placement.workload, pod):
+                    return True
+        return False
 
     def plan_on(self, pod: Pod, node: str) -> Plan | None:
         """Who must leave this node for the pod, if that helps; a minimal set."""
@@ -139,17 +149,19 @@ class Preemption:
 
     def _candidates(self, pod: Pod, node: str) -> list[Held]:
         """Guests that may leave for this pod, least important first."""
-        settings, charged = self._settings, self._table.charges(node)
+        charged = self._table.charges(node)
         able = [
             held
             for uid, held in self._ledgers.of(node).held.items()
-            if uid in charged
-            and not self._is_leaving(uid)
-            and may_leave(held.placement.workload, settings.protected_labels, settings.protected_owners)
-            and (not pod.guest or held.placement.workload.priority < pod.workload.priority)
+            if uid in charged and not self._is_under_way(uid) and self._may_leave(held.placement.workload, pod)
         ]
         able.sort(key=lambda held: (held.placement.workload.priority, -held.at, held.placement.workload.uid))
-        return list(islice(self._spare(able), settings.victims))
+        return list(islice(self._spare(able), self._settings.victims))
+
+    def _may_leave(self, guest: Workload, pod: Pod) -> bool:
+        settings = self._settings
+        is_free = may_leave(guest, settings.protected_labels, settings.protected_owners)
+        return is_free and (not pod.guest or guest.priority < pod.workload.priority)
 
     def _spare(self, able: Iterable[Held]) -> Iterator[Held]:
         """Those whose families keep what they need of them, on all nodes together, if all of these leave."""
@@ -160,7 +172,7 @@ class Preemption:
                 name = family(workload)
                 if name not in left:
                     kin = self._ledgers.families.get(name, {})
-                    left[name] = sum(not self._is_leaving(uid) for uid in kin)
+                    left[name] = sum(not self._is_under_way(uid) for uid in kin)
                 if left[name] <= least:
                     continue
                 left[name] -= 1

@@ -44,6 +44,7 @@ from neap.scheduler.core.pods.pod import Pod
 from neap.scheduler.core.why import tell
 
 REMEMBERED: Final = 10_000  # pods that cool down
+SOON: Final[Seconds] = 1.0  # until somebody is looked at again for whom a guest might leave that is still being placed
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Nominations:
     def __init__(self, desk: Desk, settler: Settler, cycle: Cycle, policies: Sequence[Policy]) -> None:
         self._desk, self._settler, self._cycle, self._policies = desk, settler, cycle, policies
         self._settings = settings = desk.settings.preemption
-        self._search = preemption.Preemption(desk.table, cycle, policies, desk.ledgers, settings, self._is_leaving)
+        self._search = preemption.Preemption(desk.table, cycle, policies, desk.ledgers, settings, self._is_under_way)
         self._open: dict[str, Nomination] = {}  # by uid
         self._wanted: dict[str, None] = {}
         self._cooling: OrderedDict[str, tuple[Seconds, int]] = OrderedDict()  # until when, how many so far
@@ -96,7 +97,7 @@ class Nominations:
         if place is None or record is None or record.over(asked.attempt) or uid in self._open or not desk.is_mine(uid):
             return False
         workload = place[1].placement.workload
-        if workload.attempt != asked.attempt or not self._may_leave(workload) or self._is_leaving(uid):
+        if workload.attempt != asked.attempt or not self._may_leave(workload) or self._is_under_way(uid):
             return False
         if len(self._open) >= self._settings.most:
             return False
@@ -138,8 +139,8 @@ class Nominations:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _is_leaving(self, uid: str) -> bool:
-        """Whether somebody asked for its eviction, or its release is under way."""
+    def _is_under_way(self, uid: str) -> bool:
+        """Whether somebody asked for its eviction, or its placing or release is under way."""
         return self._desk.appends.of(uid) is not None or any(uid in one.victims for one in self._open.values())
 
     def _may_leave(self, workload: Workload) -> bool:
@@ -153,6 +154,8 @@ class Nominations:
         outcome = "none" if plan is None else "nominated"
         desk.out.append(Count("neap_scheduler_preemptions_total", labels={"outcome": outcome}))
         if plan is None:
+            if self._search.is_early(pod):
+                heappush(self._later, (at + SOON, pod.uid))
             return
         desk.queue.leave(pod.uid)
         desk.table.charge(plan.node, plan.placement, at)
