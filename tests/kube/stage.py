@@ -143,7 +143,7 @@ class Cluster:
         """Wait, bounded, until something holds; what it answered.
 
         Raises:
-            AssertionError: it did not, with what was answered last.
+            AssertionError: it did not, with which rooms ended, and what all counted.
         """
         answer: Any = None
         with suppress(TimeoutError):
@@ -151,7 +151,7 @@ class Cluster:
                 while not (answer := await holds()):  # noqa: ASYNC110  nothing announces it
                     await asyncio.sleep(NAP)
         failed = [key for key, task in self.tasks.items() if task.done()]
-        assert answer, f"not within {within:g} s: {what}; ended: {failed}"
+        assert answer, f"not within {within:g} s: {what}; ended: {failed}; counted: {self.counts}"
         return answer
 
     # -- how

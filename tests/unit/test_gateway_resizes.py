@@ -95,6 +95,8 @@ def test_every_pod_is_resized_one_after_the_other_and_the_owner_gets_a_note() ->
         stage.tell(Done(stage.at, act, Written()))
         said = stage.kubelet(number, shown="750m")
         assert outcomes(said) == [(f"cart-{number}", "done")]
+    assert of(stage.command(a_resize()), Later)  # a pod that was made before the note may be seen yet
+    stage.at += 61.0
     assert not stage.command(a_resize())  # done, and acknowledged
     assert not stage.command(a_resize())
 
@@ -123,7 +125,29 @@ def test_what_is_deferred_is_told_once_holds_up_nobody_and_may_still_be_done() -
     stage.answer(of(said, ReadObject))
     assert of(stage.command(a_resize()), Later)  # it waits
     assert outcomes(stage.kubelet(0, shown="750m")) == [("cart-0", "done")]
-    assert outcomes(stage.kubelet(1, pending="Infeasible")) == []  # its answer did not come yet
+
+
+def test_a_kubelet_that_is_faster_than_the_answer_of_the_api_is_heard() -> None:
+    stage = Stage(2)
+    [act] = of(stage.answer(stage.command(a_resize())), ResizePod)
+    said = stage.kubelet(0, shown="750m")
+    assert outcomes(said) == [("cart-0", "done")]
+    assert not outcomes(stage.tell(Done(stage.at, act, Written())))
+    [act] = of(stage.answer(of(said, ReadObject)), ResizePod)
+    assert not outcomes(stage.see(a_replica(1, shown="1")))  # of before
+    assert outcomes(stage.kubelet(1, pending="Infeasible")) == [("cart-1", "infeasible")]
+    assert not outcomes(stage.tell(Done(stage.at, act, Written())))
+
+
+def test_pods_that_are_seen_only_after_the_command_and_its_note_are_resized() -> None:
+    stage = Stage(0)
+    [note] = of(stage.command(a_resize()), SizeOwner)
+    stage.tell(Done(stage.at, note, Written("changed")))
+    stage.command(a_resize())
+    stage.see(a_replica(0))
+    [act] = of(stage.answer(stage.command(a_resize())), ResizePod)
+    stage.tell(Done(stage.at, act, Written()))
+    assert outcomes(stage.kubelet(0, shown="750m")) == [("cart-0", "done")]
 
 
 def test_what_is_infeasible_is_final() -> None:
@@ -247,6 +271,8 @@ def test_a_service_without_pods_gets_its_note_at_once_and_one_that_starts_is_wai
     said = stage.command(a_resize())
     [note] = of(said, SizeOwner)
     stage.tell(Done(stage.at, note, Written()))
+    assert of(stage.command(a_resize()), Later)
+    stage.at += 61.0
     assert not of(stage.command(a_resize()), Later)
     stage = Stage(0)
     stage.see(a_replica(0, phase="Pending"))

@@ -6,9 +6,10 @@
     recreate    the owner's template, nothing but the named amounts; its controller rolls within its own limits
     best        in place; where the API server has no pods/resize, recreate
 
-What the API refuses of the first pod it would refuse of all: said once for the service, and nobody else is asked. The
-command stays on the bus until it is done or older than `patience`; after a restart pods are read and only what differs
-is asked again. Of two commands for one service the later one counts. Who was told of is not told again.
+A watch may be behind: a pod made before its owner's note may be seen after it. So a command ends no earlier than `wait`
+after the note. What the API refuses of the first pod it would refuse of all: said once for the service, and nobody else
+is asked. The command stays on the bus until it is done or older than `patience`; after a restart pods are read and only
+what differs is asked again. Of two commands for one service the later one counts. Who was told of is not told again.
 The ledger charges a pod what its kubelet has given it, whoever asked for that (pods/given.py).
 Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers"; ADR 21 (what is charged).
 """
@@ -48,7 +49,7 @@ class ResizeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """See module docstring."""
 
     share: Annotated[Ratio, Meta(gt=0, le=1)] = 0.1  # of a service's pods at once, and one at least
-    wait: Annotated[Seconds, Meta(gt=0)] = MINUTE  # a pod that says nothing for so long no longer holds up the next
+    wait: Annotated[Seconds, Meta(gt=0)] = MINUTE  # for a pod that says nothing, and for pods that are seen late
     again: Annotated[Seconds, Meta(gt=0)] = 5.0  # after which a command is looked at again
     patience: Annotated[Seconds, Meta(gt=0)] = 30 * MINUTE  # from the command on; the bus keeps it for an hour
 
@@ -69,6 +70,7 @@ class _Change:
     template: bool
     pods: dict[str, _Asked] = field(default_factory=dict)
     owner: str = ""  # "asked", or what became of it
+    since: Seconds = 0.0  # the owner's answer: whoever is made later has the size, whoever was made before is seen soon
 
     @property
     def id(self) -> str:
@@ -125,9 +127,9 @@ class Resizes:
         """A pod as it is now, whether it changed or was read."""
         change = self._open.get(self._replicas.owner(facts.uid))
         asked = change.pods.get(facts.uid) if change is not None else None
-        if change is None or asked is None or asked.outcome in FINAL or not asked.written:
+        if change is None or asked is None or asked.outcome in FINAL:
             return ()
-        return self._judge(change, asked, facts, pod, at)
+        return self._judge(change, asked, facts, pod, at, may_ask=False)
 
     def forget(self, uid: str) -> None:
         """It is gone."""
@@ -145,7 +147,7 @@ class Resizes:
     def _step(self, change: _Change, at: Seconds) -> list[Instruction]:
         """Whatever can be asked now; the command ends with the last pod and the owner."""
         if change.template:
-            return [*self._ask_owner(change), Later(self._settings.again)]
+            return [*self._ask_owner(change, at), Later(self._settings.again)]
         uids = self._replicas.of(_key(change.resize))
         alive = [facts for uid in uids if (facts := self.pods.get(uid)) and not (facts.over or facts.deleting)]
         told: list[Instruction] = []
@@ -157,18 +159,20 @@ class Resizes:
                 change.pods[facts.uid] = _Asked(at)
                 told.append(ReadObject(PODS, facts.namespace, facts.name))
         if change.done or not alive:
-            told += self._ask_owner(change)
+            told += self._ask_owner(change, at)
         left = [facts for facts in alive if (one := change.pods.get(facts.uid)) is None or one.outcome not in FINAL]
-        if left or change.owner == "asked":
+        if left or change.owner == "asked" or at - change.since < self._settings.wait:
             return [*told, Later(self._settings.again)]
         self._close(change)
         return told
 
-    def _ask_owner(self, change: _Change) -> list[Instruction]:
+    def _ask_owner(self, change: _Change, at: Seconds) -> list[Instruction]:
         resize = change.resize
         kind = TEMPLATED.get(resize.kind)
-        if change.owner or kind is None:
-            change.owner = change.owner or "none"
+        if change.owner:
+            return []
+        if kind is None:
+            change.owner, change.since = "none", at
             return []
         change.owner = "asked"
         to, version = change.to, resize.version
@@ -188,15 +192,17 @@ class Resizes:
                 return self._judge(change, asked, facts, pod, at)
         return ()
 
-    def _judge(self, change: _Change, asked: _Asked, facts: PodFacts, pod: Pod, at: Seconds) -> Sequence[Instruction]:
+    def _judge(
+        self, change: _Change, asked: _Asked, facts: PodFacts, pod: Pod, at: Seconds, *, may_ask: bool = True
+    ) -> Sequence[Instruction]:
         try:
             different = changes(pod.spec.containers, change.to)
         except InputError as error:
             return self._settle(change, asked, facts, Fate("refused", str(error)), at)
         if not different:
-            asked.written = True
+            asked.written = True  # its kubelet may be done before the API's answer is here
             return self._settle(change, asked, facts, fate(pod, change.to), at)
-        if asked.written:
+        if asked.written or not may_ask:
             return ()  # an older view; or somebody wants another size: he asked later
         return [ResizePod(facts.namespace, facts.name, facts.uid, different, change.id)]
 
@@ -217,7 +223,7 @@ class Resizes:
             case Impossible(why=why):
                 if change.resize.how is ResizeHow.BEST:
                     change.template, change.owner = True, ""
-                    return self._ask_owner(change) or self._refuse(change, f"{why}; it has no template", at)
+                    return self._ask_owner(change, at) or self._refuse(change, f"{why}; it has no template", at)
                 return self._refuse(change, why, at)
             case _:
                 asked.outcome = "gone"
@@ -228,6 +234,7 @@ class Resizes:
         change = self._named(act.plan)
         if change is None:
             return ()
+        change.since = at
         match outcome:
             case Written(why=why) if act.template:
                 change.owner = "recreating"
